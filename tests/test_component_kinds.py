@@ -43,7 +43,7 @@ from circuitspec.pipelines.explore import explore
 from circuitspec.runtime.progress import Silent
 
 KINDS = (*IN_LAYERS, *WHOLE)
-SIZE = Counts(3, 4, 2, 8, n_experts=5, has_shared=True)
+SIZE = Counts(3, 4, 2, 8, n_experts=5, has_shared=True, n_expert_neurons=6, n_shared_neurons=7)
 
 
 def test_every_row_has_its_tensors_and_no_others() -> None:

@@ -17,7 +17,7 @@ from circuitspec.graph.dictionary_nodes import names_features
 from circuitspec.graph.edge_circuit import Kept, edge_circuit
 from circuitspec.graph.edges import sender_index
 from circuitspec.graph.nodes import Place
-from circuitspec.hypothesis_file.grammar.components import Component, Input, Pattern, Range, whole_of
+from circuitspec.hypothesis_file.grammar.components import Component, Input, Pattern, Range, wholes_of
 from circuitspec.hypothesis_file.grammar.names import Name, format_name, parse_name, parse_path
 from circuitspec.hypothesis_file.load_file import Document
 
@@ -125,9 +125,11 @@ def _mlp_of(target: Component | Pattern) -> Component | Pattern | None:
     if kind is None:
         return None
     if not isinstance(target, Pattern):
-        return whole_of(target)
+        return wholes_of(target)[-1]
     layers = target.layers
-    return Pattern(kind, layers) if isinstance(layers, Range) else whole_of(target.at_layer(layers))
+    while kind.part_of is not None:
+        kind = kind.part_of
+    return Pattern(kind, layers) if isinstance(layers, Range) else wholes_of(target.at_layer(layers))[-1]
 
 
 def _size(document: Document, given: Size | None) -> Size:

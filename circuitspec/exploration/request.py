@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from circuitspec.hypothesis_file.grammar.component_kinds import (
     ATTENTION,
     ATTENTION_PATTERN,
+    EXPERT,
+    EXPERT_NEURON,
     FEATURE,
     HEAD,
     MLP,
@@ -32,7 +34,9 @@ SWEPT: Mapping[Kind, ComponentKind] = {
     "mlps": MLP,
     "heads": HEAD,
     "patterns": ATTENTION_PATTERN,
+    "experts": EXPERT,
     "neurons": NEURON,
+    "expert_neurons": EXPERT_NEURON,
     "features": FEATURE,
 }
 """What a sweep can be of, from coarse to fine."""
@@ -43,6 +47,7 @@ MOST_FEATURES = 1000  # of dictionaries, that may be taken into a circuit: those
 def searched_for(kind: ComponentKind) -> ComponentKind | None:
     """Of what some must be searched, not free, for a sweep of a kind to be of anything; None where it needs none."""
     whole = kind.stands_for or kind.part_of or kind.aspect_of or kind
+    whole = whole.part_of or whole
     return whole if whole.has_outside else None
 
 

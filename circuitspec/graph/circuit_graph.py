@@ -35,7 +35,7 @@ from circuitspec.hypothesis_file.grammar.components import (
     Pattern,
     sort_key,
     units_of,
-    whole_of,
+    wholes_of,
 )
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
@@ -71,13 +71,16 @@ class CircuitGraph:
         named = {*self.free, *(m.component for m in self.members)}
         of = {component.dictionary for component in named if is_of_dictionary(component)}
         sites = [site for site in self.shape.dictionaries if site.name in of]
-        split = {whole_of(c): c.kind.unit_set for c in named if c.kind.part_of is not None}
+        split = {
+            whole: unit.kind.unit_set
+            for c in named
+            for unit, whole in zip((c, *wholes_of(c)), wholes_of(c), strict=False)
+        }
         found: list[Component] = []
         for component in wholes_with_outside(self.shape):
             if any(takes_apart(site, component) for site in sites):
                 continue
-            units = split.get(component)
-            found += [component] if units is None else units_of(component, units, self.shape.counts)
+            found += _taken_apart(component, split, self.shape)
         found += [part for site in sites for part in in_universe(site, named)]
         ablatable = tuple(c for c in found if is_ablatable(c))
         return tuple(sorted(ablatable, key=sort_key)) if sites else ablatable
@@ -112,12 +115,20 @@ class CircuitGraph:
     def freed(self, component: NodeComponent) -> Ablatable | None:
         """The free component that is `component`, or its MLP, or a neuron of it; None where there is none."""
         all_features = OtherFeatures(component.dictionary) if isinstance(component, Feature) else component
-        for one in (whole_of(component), all_features, component):
+        for one in (*wholes_of(component), all_features, component):
             if is_ablatable(one) and one in self.free:
                 return one
         if not any(kind.part_of is component.kind for kind in IN_LAYERS):
             return None
-        return min((c for c in self.free if whole_of(c) == component), key=sort_key, default=None)
+        return min((c for c in self.free if component in wholes_of(c)), key=sort_key, default=None)
+
+
+def _taken_apart(component: Component, split: Mapping[Component, str], shape: ModelShape) -> list[Component]:
+    """The component, or the units of which some are named, and so on."""
+    if component not in split:
+        return [component]
+    units = units_of(component, split[component], shape.counts)
+    return [one for unit in units for one in _taken_apart(unit, split, shape)]
 
 
 def lay_out(spec: CircuitSpec, shape: ModelShape, source: SourceText) -> CircuitGraph:
@@ -161,7 +172,7 @@ def _free(
 ) -> frozenset[Ablatable]:
     """The free components. A free MLP and a declared neuron of it contradict each other like the same name twice."""
     groups: dict[Component, str] = {m.component: m.group for m in members}
-    units = {whole_of(m.component): m for m in members if m.component.kind.part_of is not None}
+    units = {whole: m for m in members for whole in wholes_of(m.component)}
     free: set[Ablatable] = set()
     for i, text in enumerate(spec.free):
         if _matches_nothing(text, shape):
@@ -178,13 +189,14 @@ def _free(
                     )
                 )
                 continue
-            contradicted, whole = None, whole_of(component)
+            contradicted = None
+            whole = next((one for one in wholes_of(component) if one in groups), None)
             if component in groups:
                 contradicted = f"declared in group {groups[component]}"
             elif component in units:
                 unit, group = units[component].component, units[component].group
                 contradicted = f"its {unit.kind.singular} {format_name(unit)} is declared in group {group}"
-            elif whole in groups:
+            elif whole is not None:
                 contradicted = f"its {whole.kind.singular} is declared in group {groups[whole]}"
             if contradicted is not None:
                 problems.append(
@@ -196,7 +208,7 @@ def _free(
                     )
                 )
             free.add(component)
-    halved = {whole_of(c): c.kind for c in free if c.kind.part_of is not None and whole_of(c) in free}
+    halved = {whole: c.kind for c in free for whole in wholes_of(c) if whole in free}
     for whole, kind in sorted(halved.items(), key=lambda item: sort_key(item[0])):
         problems.append(
             Diagnostic(

@@ -11,7 +11,7 @@ from circuitspec.graph.edges import shared_by, sharing
 from circuitspec.graph.nodes import NodeComponent, Place
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Component, Feature, aspects, whole_of
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Component, Feature, aspects, wholes_of
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
@@ -41,11 +41,10 @@ def overlaps(declared: Iterable[Declared], shape: ModelShape, source: SourceText
     no_features = [one for one in declared if not isinstance(one.component, Feature)]
     for one in declared:
         candidates = [o for key in _same(one.component, shape) for o in first.get(key, ()) if o.where.meets(one.where)]
-        if one.component.kind.part_of is not None:
-            whole = whole_of(one.component)
+        for whole in wholes_of(one.component):
             candidates += first.get(whole, [])
             units.setdefault(whole, one)
-        elif one.component in units:
+        if one.component in units:
             candidates.append(units[one.component])
         if of_dictionaries:
             against = no_features if isinstance(one.component, Feature) else of_dictionaries
@@ -80,9 +79,10 @@ def _overlap(one: Declared, other: Declared, shape: ModelShape, source: SourceTe
         message = f"{format_name(one.component)} is declared twice, by {other.entry} and by {one.entry}"
     else:
         relation = "is the same as"
-        if units := one.component.kind.whole_or_units or other.component.kind.whole_or_units:
-            relation = "is part of" if one.component.kind.whole_or_units else "contains"
-            hint = f"keep one of the two: {units}"
+        smaller = next((b for a, b in ((one, other), (other, one)) if a.component in wholes_of(b.component)), None)
+        if smaller is not None:
+            relation = "is part of" if smaller is one else "contains"
+            hint = f"keep one of the two: {smaller.component.kind.whole_or_units}"
         elif clash(one.component, other.component, shape):
             relation, hint = "overlaps with", "keep one of the two: features, or what they are features of"
         elif other.component in shared_by(one.component, shape):

@@ -61,6 +61,8 @@ class ModelShape:
     n_experts: int = 0  # among which a router chooses, in MLPs that are made of experts; these have no neurons
     dense_layers: frozenset[int] = frozenset()  # those with one MLP for all tokens, in a model with experts
     has_shared: bool = False  # whether one more expert serves every token
+    d_expert: int = 0  # neurons of an expert
+    d_shared: int = 0  # neurons of the one that serves every token
     latent: LatentWidths | None = None  # where one latent is the key-value head of all heads; `d_head` is of values
     mixers: frozenset[int] = frozenset()  # layers with a mixer of tokens in place of heads
     query_gates: bool = False  # whether the projection of queries gives each head a gate of its output too
@@ -134,4 +136,6 @@ class ModelShape:
             self.mixers,
             _NO_PATTERNS_OF_PAIRS if self.paired_heads else _NO_PATTERNS_OF_GATED if self.query_gates else "",
             self.absent,
+            self.d_expert,
+            self.d_shared,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
@@ -106,6 +107,8 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
         n_experts=required(named[0], named[0]) if named else 0,
         dense_layers=dense_layers,
         mixers=frozenset() if mixers is None else mixers.layers(config, n_layers),
+        d_expert=0 if experts is None else required(experts.width, experts.width),
+        d_shared=0 if experts is None else prod(required(key, key) for key in experts.shared_width),
         latent=LatentWidths(*(required(key, key) for key in architecture.qkv.widths))
         if isinstance(architecture.qkv, LatentQKV)
         else None,
@@ -184,6 +187,8 @@ def checked_shape(
     max_positions: int | None,
     n_experts: int = 0,
     dense_layers: frozenset[int] = frozenset(),
+    d_expert: int = 0,
+    d_shared: int = 0,
     latent: LatentWidths | None = None,
     mixers: frozenset[int] = frozenset(),
 ) -> ModelShape:
@@ -200,6 +205,8 @@ def checked_shape(
     _check_size(d_mlp, MAX_WIDTH, "neurons a layer")
     for width in () if latent is None else (latent.latent, latent.rotated, latent.unrotated):
         _check_size(width, MAX_WIDTH, "channels of a latent or a key")
+    _check_size(d_expert, MAX_WIDTH, "neurons an expert")
+    _check_size(d_shared, MAX_WIDTH, "neurons of the shared expert")
     _check_size(n_experts, MAX_WIDTH, "experts a layer")
     _check_size(n_vocab, MAX_VOCAB, "tokens in the vocabulary")
     _check_size(max_positions, MAX_POSITIONS, "positions")
@@ -235,6 +242,8 @@ def checked_shape(
         n_experts=n_experts,
         has_shared=architecture.experts is not None and architecture.experts.shared is not None,
         dense_layers=dense_layers,
+        d_expert=d_expert,
+        d_shared=d_shared if architecture.experts is not None and architecture.experts.shared is not None else 0,
         latent=latent,
         mixers=mixers,
         query_gates=architecture.query_gates,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.engine.execution.granularity import granularities
+from circuitspec.engine.execution.granularity import Granularity, granularities
 from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.models.families.architecture import Architecture
 from circuitspec.models.families.family_table import SUPPORTED, architecture_named
@@ -46,6 +46,13 @@ def block(of: Architecture) -> str:
     return "; ".join(said)
 
 
+def there(granularity: Granularity, of: Architecture) -> str:
+    """Whether the family has it; neurons of whole MLPs are there in layers without a choice among experts."""
+    if granularity.name == "neuron" and of.experts is not None and of.experts.dense_down is not None:
+        return "in some layers"
+    return "yes" if granularity.tensors else "no"
+
+
 def table() -> str:
     """The table of the document, from the code."""
     names = [g.name for g in granularities(architecture_named("gpt2"))]
@@ -56,7 +63,7 @@ def table() -> str:
             [
                 architecture.title,
                 f"`{family}`",
-                *("yes" if g.tensors else "no" for g in granularities(architecture)),
+                *(there(g, architecture) for g in granularities(architecture)),
                 levels(family),
                 block(architecture),
             ]

@@ -15,6 +15,7 @@ from circuitspec.graph.circuit_graph import NodeComponent
 from circuitspec.hypothesis_file.grammar.components import (
     AttentionPattern,
     Expert,
+    ExpertNeuron,
     Head,
     Input,
     KvHead,
@@ -24,6 +25,7 @@ from circuitspec.hypothesis_file.grammar.components import (
     Resid,
     Routing,
     SharedExpert,
+    SharedNeuron,
 )
 from circuitspec.models.families.family_table import architecture_named, architecture_of
 from circuitspec.models.load import LoadedModel, Provenance
@@ -113,7 +115,10 @@ def parts_of_mlp(model: Any, layer: int) -> list[NodeComponent]:
     if layer in shape.dense_layers:
         return [Neuron(layer, 0), Neuron(layer, shape.d_mlp - 1)]
     shared = [SharedExpert(layer)] if shape.has_shared else []
-    return [Expert(layer, 0), Expert(layer, shape.n_experts - 1), *shared, Routing(layer)]
+    of_neurons = [ExpertNeuron(layer, 1, shape.d_expert - 1), ExpertNeuron(layer, 1, 0)]
+    of_shared = [SharedNeuron(layer, shape.d_shared - 1)] if shape.has_shared else []
+    experts = [Expert(layer, 0), Expert(layer, shape.n_experts - 1)]
+    return [*experts, *shared, Routing(layer), *of_neurons, *of_shared]
 
 
 def wide_windows(family: str) -> dict[str, int]:
@@ -144,6 +149,10 @@ def oracle_component(component: NodeComponent) -> tuple[Any, ...]:
             return "expert", layer, index
         case SharedExpert(layer):
             return "shared", layer
+        case ExpertNeuron(layer, expert, index):
+            return "expert_neuron", layer, expert, index
+        case SharedNeuron(layer, index):
+            return "shared_neuron", layer, index
         case Routing(layer):
             return "routing", layer
         case KvHead(layer, head):

@@ -64,7 +64,8 @@ def test_every_site_of_every_family_is_sound(family: str, dtype: str, tmp_path: 
     assert not found.untested
     assert {s.tap for s in found.sites} == all_taps(loaded.architecture, loaded.shape)
     assert [s.name for s in found.sites if s.silent or s.same_values] == []
-    assert [s.name for s in found.sites if s.handed_on is None] == [s.name for s in found.sites if s.tap.kind == "k"]
+    untold = ("k", "shared_neurons")  # what these lead to hangs on others too
+    assert [s.name for s in found.sites if s.handed_on is None] == [s.name for s in found.sites if s.tap.kind in untold]
     assert all(s.own_values == 0 for s in found.sites)
     # a patch at a residual stream makes the run the other one: its effect is that run's distance, at every layer
     effects = [s.effect for s in found.sites if s.tap.kind in ("resid", "resid_mid")]

@@ -17,15 +17,30 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Site, Source
-from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.circuit_graph import lay_out
+from circuitspec.graph.nodes import NodeComponent, expand
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Routing
+from circuitspec.hypothesis_file.grammar.components import Expert, ExpertNeuron, Head, Mlp, Routing, SharedNeuron
 from circuitspec.hypothesis_file.grammar.internal_metric_names import parse_internal
+from circuitspec.hypothesis_file.grammar.names import parse_name
+from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
+from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.models.families.experts import BLOCK, serve
 from circuitspec.models.zoo import zoo_path
-from tests.engine.support import Silent, assert_same, loaded, oracle_sites, random_prompts, runner, task_of
+from tests.engine.support import (
+    Silent,
+    assert_same,
+    loaded,
+    oracle_records,
+    oracle_sites,
+    random_prompts,
+    runner,
+    task_of,
+)
 from tests.engine.support import model as random_model
 from tests.engine.test_against_oracle import oracle_circuit, plan_of, random_circuit
+from tests.engine.test_granularities import claim_plan
 from tests.matrix import WITH_EXPERTS
 from tests.oracle import families, metrics, node
 
@@ -189,3 +204,76 @@ def test_routing_in_a_file(tmp_path: Path) -> None:
     with pytest.raises(CircuitspecError) as raised:
         circuitspec.verify(file, model, tokenizer)
     assert [d.code for d in raised.value.diagnostics] == ["CS398"]
+
+
+@pytest.mark.parametrize("kind", ["qwen2_moe", *(pytest.param(f, marks=pytest.mark.nightly) for f in WITH_EXPERTS)])
+def test_a_circuit_of_neurons_of_experts(kind: str) -> None:
+    """Its MLP stands for its experts, and the expert for its neurons: all others are ablated, and biases stay."""
+    model = random_model(kind, layers=2)
+    shape = loaded(model).shape
+    layer = 0 if 1 in shape.dense_layers else 1
+    prompts = random_prompts(seed=6, lengths=[6] * 3)
+    kept: dict[NodeComponent, Where] = {ExpertNeuron(layer, 0, 2): Where.at("A", "END"), Head(0, 2): Where.everywhere()}
+    kept |= {SharedNeuron(layer, 3): Where.everywhere()} if shape.has_shared else {}
+    plan = claim_plan(
+        model, kept, [Sufficient(metric="kl", at_least=0.5)], {"value": "resample", "from": "abc"}, {Mlp(1 - layer)}
+    )
+    sites = {site.component: site.where for site in plan.circuit.sites}
+    ablated = [
+        *(Expert(layer, e) for e in range(shape.n_experts) if e != 0),
+        *(ExpertNeuron(layer, 0, n) for n in range(shape.d_expert)),
+        *(SharedNeuron(layer, n) for n in range(shape.d_shared) if n != 3),
+        *(Head(i, h) for i in range(2) for h in range(4) if (i, h) != (0, 2)),
+    ]
+    assert sites == {one: ~kept.get(one, Where.at()) for one in ablated}
+    with borrowed(model):
+        records = runner(model, task_of(prompts)).run(plan.experiments)
+    for experiment in plan.experiments:
+        assert_same(records[experiment], oracle_records(model, prompts, experiment))
+
+
+def test_all_neurons_of_an_expert_are_the_expert() -> None:
+    """Where its output has no bias, another run's neurons and its output are one patch."""
+    model = random_model("qwen3_moe", layers=1)
+    prompts, source = random_prompts(seed=6, lengths=[6, 7]), Source("resample", "abc")
+    where = Where.everywhere()
+    width = loaded(model).shape.d_expert
+    neurons = Experiment("clean", source, frozenset(Site(ExpertNeuron(0, 2, n), where) for n in range(width)))
+    whole = Experiment("clean", source, frozenset({Site(Expert(0, 2), where)}))
+    with borrowed(model):
+        records = runner(model, task_of(prompts)).run([neurons, whole, Experiment("clean")])
+    assert_same(records[neurons], dict(records[whole]))
+    assert any(abs(records[neurons]["logit"] - records[Experiment("clean")]["logit"]) > 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ("m1.e0.n2, m1.e0", "m1.e0 contains m1.e0.n2, which is declared too"),
+        ("m1.e0, m1.e0.n2", "m1.e0.n2 is part of m1.e0, which is declared too"),
+        ("m1.e0.n2, m1", "m1 contains m1.e0.n2, which is declared too"),
+        ("m1, m1.shared.n2", "m1.shared.n2 is part of m1, which is declared too"),
+        ("m1.e0.n2, m1.e1, m1.shared.n2", ""),
+    ],
+)
+def test_what_holds_an_expert_and_its_neurons(nodes: str, said: str) -> None:
+    shape = loaded(random_model("qwen2_moe", layers=2)).shape
+    spec = CircuitSpec.model_validate({"groups": {"one": {"nodes": nodes.split(", ")}}})
+    source = parse_source(f"circuit: {{groups: {{one: {{nodes: [{nodes}]}}}}}}", "t.circuit.yaml")
+    found = [] if said else [""]
+    try:
+        lay_out(spec, shape, source)
+    except CircuitspecError as error:
+        found = [f"{d.code} {d.message}" for d in error.diagnostics]
+    assert found == [f"CS223 declarations overlap: {said}" if said else ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("m1.e0.n10", "CS220"), ("m1.e4.n0", "CS220"), ("m1.shared.n14", "CS220"), ("m1.n0", "CS225")],
+)
+def test_neurons_that_no_expert_has(name: str, code: str) -> None:
+    shape = loaded(random_model("qwen2_moe", layers=2)).shape
+    problems: list[Any] = []
+    assert expand(parse_name(name), shape, parse_source("a: b", "t.circuit.yaml"), ("a",), problems) == ()
+    assert [problem.code for problem in problems] == [code]

@@ -76,9 +76,10 @@ def test_every_place_in_every_series_is_what_the_oracle_computes(family: str) ->
     wheres = 5  # three roles, the other positions, all of them
     targets = {"resid": 3, "attention": 3, "mlps": 3, "heads": 3 * shape.n_heads, "neurons": 3 * shape.d_mlp}
     targets["patterns"] = targets["heads"]
-    kinds = [kind for kind in SWEPT if kind != "features"]  # of which a file without dictionaries has none
+    absent = {"features", "experts", "expert_neurons"}  # a model without dictionaries and experts has none
+    kinds = [kind for kind in SWEPT if kind not in absent]
     assert {kind: len(grid.spots(kind)) for kind in kinds} == {kind: wheres * n for kind, n in targets.items()}
-    assert not grid.spots("features")
+    assert not any(grid.spots(kind) for kind in absent)
     assert len(grid.series) == 4
     # patterns are those of a run: not replaced by means or zeros
     assert len(grid.cells) == 4 * wheres * sum(targets.values()) - 2 * wheres * targets["patterns"]

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from circuitspec.hypothesis_file.grammar.component_kinds import (
     ATTENTION,
     ATTENTION_PATTERN,
+    EXPERT_NEURON,
     HEAD,
     KV_HEAD,
     MLP,
+    MOST_UNITS,
     NEURON,
     RESID,
     RESID_MID,
+    SHARED_NEURON,
     Counts,
 )
 from circuitspec.hypothesis_file.grammar.components import (
@@ -25,6 +28,7 @@ from circuitspec.hypothesis_file.grammar.components import (
     AttentionLayer,
     AttentionPattern,
     Component,
+    ExpertNeuron,
     Feature,
     Head,
     Input,
@@ -35,6 +39,7 @@ from circuitspec.hypothesis_file.grammar.components import (
     Pattern,
     Range,
     Resid,
+    SharedNeuron,
     sort_key,
     stage,
 )
@@ -80,6 +85,11 @@ WRITTEN = {
     "a*.h3": Name(Pattern(HEAD, Range(), 3)),
     "a9.kv[0-1]": Name(Pattern(KV_HEAD, 9, Range(0, 1))),
     "m2.n*": Name(Pattern(NEURON, 2, Range())),
+    "m2.e3.n4": Name(ExpertNeuron(2, 3, 4)),
+    "m2.e[0-1].n*": Name(Pattern(EXPERT_NEURON, 2, Range(0, 1), Range())),
+    "m*.e3.n4": Name(Pattern(EXPERT_NEURON, Range(), 3, 4)),
+    "m2.shared.n4": Name(SharedNeuron(2, 4)),
+    "m2.shared.n*": Name(Pattern(SHARED_NEURON, 2, Range())),
     "r[2-4]": Name(Pattern(RESID, Range(2, 4))),
     "r*.mid": Name(Pattern(RESID_MID, Range())),
 }
@@ -233,6 +243,7 @@ INDICES = st.one_of(
     st.tuples(st.integers(0, 500), st.integers(0, 500)).map(lambda pair: Range(min(pair), max(pair))),
 )
 NUMBERS = st.integers(0, 10**9 - 1)
+UNITS = INDICES.map(lambda units: units % MOST_UNITS if isinstance(units, int) else units)  # no member has more
 COMPONENTS: st.SearchStrategy[Component] = st.one_of(
     st.just(Input()),
     st.just(Logits()),
@@ -241,6 +252,8 @@ COMPONENTS: st.SearchStrategy[Component] = st.one_of(
     st.builds(AttentionPattern, NUMBERS, NUMBERS),
     st.builds(Mlp, NUMBERS),
     st.builds(Neuron, NUMBERS, NUMBERS),
+    st.builds(ExpertNeuron, NUMBERS, NUMBERS, st.integers(0, MOST_UNITS - 1)),
+    st.builds(SharedNeuron, NUMBERS, NUMBERS),
     st.builds(Resid, NUMBERS, st.booleans()),
     st.builds(KvHead, NUMBERS, NUMBERS),
     st.builds(Feature, st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_./-]*", fullmatch=True), NUMBERS),
@@ -252,9 +265,10 @@ def patterns(draw: st.DrawFn) -> Pattern:
     kind = draw(st.sampled_from(KINDS))
     layers = draw(INDICES)
     members = draw(INDICES) if kind.has_members else None
-    if isinstance(layers, int) and (members is None or isinstance(members, int)):
-        layers = Range(layers, layers)
-    return Pattern(kind, layers, members)
+    units = draw(UNITS) if kind.per_member is not None else None
+    if not any(isinstance(one, Range) for one in (layers, members, units)):
+        layers = Range(layers, layers) if isinstance(layers, int) else layers
+    return Pattern(kind, layers, members, units)
 
 
 POSITIONS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*(#[1-9])?([+-][0-9]{1,3})?", fullmatch=True)
@@ -276,17 +290,13 @@ def test_round_trip(name: Name) -> None:
 
 @given(patterns(), COMPONENTS)
 def test_a_pattern_matches_what_it_expands_to(pattern: Pattern, other: Component) -> None:
-    small = Pattern(
-        pattern.kind, _shrunk(pattern.layers), None if pattern.members is None else _shrunk(pattern.members)
-    )
-    expanded = small.expand(Counts(4, 4, 4, 4, n_experts=4, has_shared=True))
+    counts = Counts(4, 4, 4, 4, n_experts=4, has_shared=True, n_expert_neurons=4, n_shared_neurons=4)
+    members, units = (None if one is None else _shrunk(one) for one in (pattern.members, pattern.units))
+    small = Pattern(pattern.kind, _shrunk(pattern.layers), members, units)
+    expanded = small.expand(counts)
     assert all(small.matches(component) for component in expanded)
     every = [
-        one
-        for kind in KINDS
-        for one in Pattern(kind, Range(), Range() if kind.has_members else None).expand(
-            Counts(4, 4, 4, 4, n_experts=4, has_shared=True)
-        )
+        one for kind in KINDS for one in Pattern(kind, Range(), Range() if kind.has_members else None).expand(counts)
     ]
     assert [one for one in every if small.matches(one)] == list(expanded)
     assert not small.matches(Input())

@@ -145,6 +145,8 @@ EXPECTED = {
             17,
             32,
             n_experts=5,
+            d_expert=6 if family in ("deepseek_v3", "glm4_moe", "qwen2_moe", "qwen3_moe") else 10,
+            d_shared={"qwen2_moe": 7, "deepseek_v3": 6, "glm4_moe": 6, "llama4_text": 10}.get(family, 0),
             has_shared=family in ("deepseek_v3", "qwen2_moe", "glm4_moe", "llama4_text"),
             dense_layers=frozenset(DENSE_LAYERS.get(family, ())),
             latent=LatentWidths(9, 4, 3) if family == "deepseek_v3" else None,

@@ -194,8 +194,8 @@ def read_qwen_moe(model: Any) -> Net:
         if not hasattr(block.mlp, "experts"):
             return _gated(block.mlp, config.hidden_act)
         route = softmax_then_top(_gate(block.mlp.gate), config.num_experts_per_tok, config.norm_topk_prob)
-        shared = None if third else _sometimes(block.mlp, config.hidden_act)
-        return Mixture(route, _gated_experts(block.mlp.experts, config.hidden_act), shared)
+        experts = _gated_experts(block.mlp.experts, config.hidden_act)
+        return Mixture(route, experts) if third else Mixture(route, experts, *_sometimes(block.mlp, config.hidden_act))
 
     norms = {
         name: lambda block, index, name=name: _norm(getattr(block.self_attn, name)) if third else None
@@ -204,9 +204,10 @@ def read_qwen_moe(model: Any) -> Net:
     return _pre_normed(model, mlp, window=lambda block, index: _window(config, index), **norms)
 
 
-def _sometimes(block: Any, act: str) -> Callable[[Tensor], Tensor]:
-    own, gate = _gated(block.shared_expert, act), _matrix(block.shared_expert_gate)
-    return lambda x: own(x) / (1 + torch.exp(-(x @ gate)))
+def _sometimes(block: Any, act: str) -> tuple[Mlp, Callable[[Tensor], Tensor]]:
+    """The expert for every token, and the weight that it has at each."""
+    gate = _matrix(block.shared_expert_gate)
+    return _gated(block.shared_expert, act), lambda x: 1 / (1 + torch.exp(-(x @ gate)))
 
 
 def read_olmoe(model: Any) -> Net:

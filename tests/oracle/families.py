@@ -218,19 +218,31 @@ class Mixture:
 
     route: Callable[[Tensor], Tensor]
     experts: list[Mlp]
-    shared: Callable[[Tensor], Tensor] | None = None
+    shared: Mlp | None = None
+    shared_weight: Callable[[Tensor], Tensor] | None = None
     scales_input: bool = False
 
-    def given(self, x: Tensor, weights: Tensor) -> list[Tensor]:
-        """What each expert adds, ``[positions, d_model]``, and last what the shared one does."""
-        each = [
-            expert(weights[:, [e]] * x) if self.scales_input else weights[:, [e]] * expert(x)
-            for e, expert in enumerate(self.experts)
-        ]
-        return each if self.shared is None else [*each, self.shared(x)]
+    def neurons(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+        """What the output projection of each expert reads, ``[positions, width]``, times its weight."""
+        if self.scales_input:
+            return [expert.hidden(weights[:, [e]] * x) for e, expert in enumerate(self.experts)]
+        return [weights[:, [e]] * expert.hidden(x) for e, expert in enumerate(self.experts)]
+
+    def given(self, x: Tensor, weights: Tensor, neurons: list[Tensor], shared: Tensor | None) -> list[Tensor]:
+        """What each expert adds, ``[positions, d_model]``, and last what the shared one does, of their neurons."""
+        each = []
+        for e, expert in enumerate(self.experts):
+            bias = expert.b_out if self.scales_input else weights[:, [e]] * expert.b_out
+            each.append(neurons[e] @ expert.w_out + bias)
+        if self.shared is None or shared is None:
+            return each
+        beside = shared @ self.shared.w_out + self.shared.b_out
+        return [*each, beside if self.shared_weight is None else beside * self.shared_weight(x)]
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.stack(self.given(x, self.route(x))).sum(0)
+        weights = self.route(x)
+        shared = None if self.shared is None else self.shared.hidden(x)
+        return torch.stack(self.given(x, weights, self.neurons(x, weights), shared)).sum(0)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ One prompt at a time, float64, everything written out from the weights (see ``fa
 - ``("neuron", layer, i)``: its entry of the input of the MLP's output projection (gate times up when gated), ``[1]``
 - ``("expert", layer, e)``: what an expert of a mixture adds: its output times its weight, zero where it is not chosen;
   ``("shared", layer)``: what the expert adds that serves every token
+- ``("expert_neuron", layer, e, i)``: entry i of the input of expert e's output projection, times the expert's weight
+  (so zero where it is not chosen); ``("shared_neuron", layer, i)``: of the expert that serves every token, ``[1]``
 - ``("routing", layer)``: the weights of all experts of a mixture, zero for those not chosen, ``[experts]``
 - ``("attn", layer)``: the output of the attention output projection, its bias included (before a post-norm)
 - ``("kv", layer, g)``: key-value head g's key and value projections, ``[k ; v]``, before q/k norm and rotation
@@ -310,6 +312,10 @@ def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Over
         run.values[component] = x
         return x
 
+    def units(name: Component, x: Tensor) -> Tensor:
+        """The same for each channel of ``[positions, width]``, as a component of its own."""
+        return torch.cat([computed((*name, i), one) for i, one in enumerate(x.split(1, dim=1))], dim=1)
+
     resid = computed(("resid", index, "pre"), resid)
     plain = _normed(layer.pre_attention, resid)  # what all read of whose input nothing is replaced
 
@@ -336,7 +342,13 @@ def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Over
     entering = _normed(layer.pre_mlp, reading(("mlp_in", index), before_mlp))
     if isinstance(layer.mlp, Mixture):
         weights = computed(("routing", index), layer.mlp.route(entering))
-        given = layer.mlp.given(entering, weights)
+        neurons = layer.mlp.neurons(entering, weights)
+        for e, hidden in enumerate(neurons):
+            neurons[e] = units(("expert_neuron", index, e), hidden)
+        shared = (
+            None if layer.mlp.shared is None else units(("shared_neuron", index), layer.mlp.shared.hidden(entering))
+        )
+        given = layer.mlp.given(entering, weights, neurons, shared)
         names = [("expert", index, e) for e in range(len(layer.mlp.experts))] + [("shared", index)]
         mlp_out = torch.stack([computed(name, x) for name, x in zip(names, given, strict=False)]).sum(0)
     else:

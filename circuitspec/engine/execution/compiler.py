@@ -16,7 +16,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.dictionaries.dictionary import Dictionary
 from circuitspec.engine.execution.interventions import Edit, Spliced, Swap, TapIntervention, build
 from circuitspec.engine.execution.skipped_blocks import SkippedBlocks
-from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.execution.taps import Tap, TapKind
 from circuitspec.engine.execution.worked_out.attention_patterns import mixing, patterns_in, reading_of
 from circuitspec.engine.execution.worked_out.expert_choices import ExpertChoices, choices_in
 from circuitspec.graph.shape import ModelShape
@@ -64,9 +64,12 @@ def trims(shape: ModelShape, patched: Collection[Tap], recorded: Collection[Tap]
     Not where something reads more of it than that, or acts within it.
     """
     last = shape.n_layers
-    parts = {Tap(last - 1, "neurons"), Tap(last - 1, "experts"), Tap(last - 1, "routing")}
+    parts = {tap for tap in (*patched, *recorded) if tap.layer == last - 1 and tap.kind in _WITHIN_MLPS}
     after = (Tap(last - 1, "mlp"), Tap(last - 1, "mlp_added"), Tap(last, "final"))
-    return shape.has_mlps and parts.isdisjoint(patched) and {*parts, *after}.isdisjoint(recorded)
+    return shape.has_mlps and not parts and {*after}.isdisjoint(recorded)
+
+
+_WITHIN_MLPS: tuple[TapKind, ...] = ("neurons", "shared_neurons", "expert_neurons", "experts", "routing")
 
 
 class Compiler:
@@ -140,7 +143,7 @@ class Compiler:
                 edit=actions.edits.get(tap),
                 before=mixed.before.get(tap),
                 after=mixed.after.get(tap),
-                rows=len(inputs["input_ids"]) if self._architecture.flat_mlp else 0,
+                rows=len(inputs["input_ids"]) if self._architecture.flat_mlp or tap.kind == "shared_neurons" else 0,
             )
         try:
             skipped = self._blocks.before(actions.first_block) | self._blocks.after(actions.last_block)

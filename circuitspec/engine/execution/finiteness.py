@@ -107,6 +107,8 @@ def _name(tap: Tap, channel: int, shape: ModelShape) -> str:
             return f"a{layer}.h{unit}"
         case "neurons":
             return f"m{layer}.n{unit}"
+        case "shared_neurons":
+            return f"m{layer}.shared.n{unit}"
         case "mlp":
             return f"m{layer}"
         case _:

@@ -33,7 +33,8 @@ def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granulari
     sequential = architecture.residual == "sequential"
     smallest = ModelShape(architecture.family, layer + 1, 1, 1, 1, 1, 1, 1, has_resid_mid=sequential)
     if architecture.experts is not None:
-        smallest = replace(smallest, d_mlp=0, n_experts=1, has_shared=architecture.experts.shared is not None)
+        shared = architecture.experts.shared is not None
+        smallest = replace(smallest, d_mlp=0, n_experts=1, d_expert=1, has_shared=shared, d_shared=int(shared))
     smallest = replace(smallest, query_gates=architecture.query_gates, paired_heads=architecture.paired_heads)
     if isinstance(architecture.qkv, LatentQKV):
         smallest = replace(smallest, latent=LatentWidths(1, 1, 1))

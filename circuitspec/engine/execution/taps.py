@@ -18,6 +18,7 @@ from circuitspec.graph.shape import DictionarySite, LatentWidths, ModelShape
 from circuitspec.hypothesis_file.grammar.component_kinds import (
     ATTENTION_PATTERN,
     EXPERT,
+    EXPERT_NEURON,
     HEAD,
     INPUT,
     KV_HEAD,
@@ -29,7 +30,9 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
     RESID_MID,
     ROUTING,
     SHARED_EXPERT,
+    SHARED_NEURON,
     ComponentKind,
+    parts_of,
 )
 from circuitspec.hypothesis_file.grammar.components import DictionaryError, Feature, OtherFeatures
 from circuitspec.models.families.architecture import Architecture, FusedQKV, LatentQKV, Port
@@ -54,6 +57,8 @@ TapKind = Literal[
     "mlp_in",
     "routing",
     "neurons",
+    "shared_neurons",
+    "expert_neurons",
     "experts",
     "mlp",
     "mlp_added",
@@ -78,14 +83,16 @@ class Tap:
     a latent, `latent` is that with what is rotated of keys behind it, and `kv_up` what is made of it, head after head
     the other part of its key and its value), `z` the heads' outputs side by side, `attn_added` what is added to the
     residual stream of the attention, `mixer` what a mixer adds in its place, `mlp_in` what enters the MLP (after its
-    norm), `neurons` the input of the MLP's output projection, `mlp` the MLP's output, `mlp_added` what is added to the
-    residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm; of z
-    and neurons what enters a norm over all of them, where there is one. Of few families: `beside` is what is added
-    beside the attention, `per_layer` what is added of inputs that a layer has of its own.
-    Six are no place in the model: `z_scaled`, z over the divisor of the norm after the attention
+    norm), `neurons` the input of the MLP's output projection, `shared_neurons` that of the expert for every token,
+    `mlp` the MLP's output, `mlp_added` what is added to the residual stream of it (both after a post norm, where there
+    is one), and `final` the input of the last norm; of z and neurons what enters a norm over all of them, where there
+    is one. Of few families: `beside` is what is added beside the attention, `per_layer` what is added of inputs that a
+    layer has of its own.
+    Seven are no place in the model: `z_scaled`, z over the divisor of the norm after the attention
     (`engine.levels.residual_stream`); `pattern`, what the heads attend to, head after head, `[row, query pos,
     head * key pos]`; `routing`, the weights of all experts, zero for those that are not chosen, `[row, pos, expert]`;
-    `experts`, what each of them adds, the shared one last, `[row, pos, expert * d_model]` (all three in
+    `expert_neurons`, what each expert's output projection reads, times its weight, `[row, pos, expert * d_expert]`;
+    `experts`, what each of them adds, the shared one last, `[row, pos, expert * d_model]` (all four in
     `engine.execution.worked_out`); and `features` and `error` of a `dictionary`: by what its directions are multiplied
     in the value that it takes apart, and what they leave of it (`engine.execution.compiler`).
     """
@@ -122,7 +129,9 @@ class Tap:
                 return architecture.z(self.layer)
             case "routing":
                 return f"{architecture.router(self.layer)}.output"
-            case "z_scaled" | "pattern" | "experts" | "features" | "error":
+            case "shared_neurons":
+                return architecture.shared_neurons(self.layer)
+            case "z_scaled" | "pattern" | "expert_neurons" | "experts" | "features" | "error":
                 raise ValueError(f"{self.kind} is worked out, no module computes it")
             case "attn_added":
                 return architecture.attn_added(self.layer)
@@ -158,6 +167,8 @@ class Tap:
                 return self.width(shape) // self._unit(shape)
             case "neurons":
                 return shape.d_mlp
+            case "shared_neurons" | "expert_neurons":
+                return self.width(shape)
             case "experts":
                 return shape.n_experts + shape.has_shared
             case "features":
@@ -181,6 +192,10 @@ class Tap:
                 return shape.n_heads * (_latent(shape).unrotated + shape.d_head)
             case "neurons":
                 return shape.d_mlp
+            case "shared_neurons":
+                return shape.d_shared
+            case "expert_neurons":
+                return shape.n_experts * shape.d_expert
             case "routing":
                 return shape.n_experts
             case "experts":
@@ -227,7 +242,7 @@ class Tap:
 
     def acts_at(self, architecture: Architecture) -> tuple[Tap, ...]:
         """The taps of modules at which this one is read and patched: itself, unless it is worked out of others."""
-        if self.kind == "experts":
+        if self.kind in ("expert_neurons", "experts"):
             return (Tap(self.layer, "mlp"),)
         if self.kind != "pattern":
             return (self,)
@@ -324,6 +339,11 @@ def _slice(kind: TapKind) -> SlotsOf:
     return lambda layer, member, architecture, shape: (Slot(Tap(layer, kind), member),)
 
 
+def _neuron_of_expert(layer: int, number: int, shape: ModelShape) -> tuple[Slot, ...]:
+    expert, neuron = parts_of(number)
+    return (Slot(Tap(layer, "expert_neurons"), expert * shape.d_expert + neuron),)
+
+
 def _key_and_value(layer: int, member: int, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
     if shape.latent is not None:  # from which both come
         return _all_units(Tap(layer, "latent"), Tap(layer, "latent").units(shape))
@@ -373,6 +393,8 @@ TAPS: Mapping[ComponentKind, KindTaps] = {
     SHARED_EXPERT: KindTaps(
         slots=lambda layer, member, architecture, shape: (Slot(Tap(layer, "experts"), shape.n_experts),)
     ),
+    EXPERT_NEURON: KindTaps(slots=lambda layer, number, architecture, shape: _neuron_of_expert(layer, number, shape)),
+    SHARED_NEURON: KindTaps(slots=_slice("shared_neurons")),
     ROUTING: KindTaps(slots=_slice("routing")),
     RESID: KindTaps(slots=_slice("resid")),
     RESID_MID: KindTaps(slots=_slice("resid_mid")),
@@ -465,6 +487,8 @@ def label(tap: Tap) -> str:
         "mixer": f"a{tap.layer}",
         "resid_mid": f"r{tap.layer}.mid",
         "neurons": f"m{tap.layer}.n*",
+        "shared_neurons": f"m{tap.layer}.shared.n*",
+        "expert_neurons": f"m{tap.layer}.e*.n*",
         "experts": f"m{tap.layer}.e*",
         "routing": f"m{tap.layer}.routing",
         "mlp": f"m{tap.layer}",

@@ -59,8 +59,8 @@ def handovers(
     """What `tap`, given the `other` run's values, must lead to in a forward that went on with the values `used`.
 
     `used` holds, of the tap's block, what was patched in and what was computed elsewhere. None for the residual stream,
-    after which everything is the other run (`onward`, or compare logits), and for keys alone, whose work depends on the
-    queries.
+    after which everything is the other run (`onward`, or compare logits), for keys alone, whose work depends on the
+    queries, and for neurons of an expert, beside which others add to the MLP.
     """
     layer = tap.layer
     match tap.kind:
@@ -80,7 +80,7 @@ def handovers(
             normed = () if added == tap else (same(added, other),)
             summed = sums(layer, used, architecture, shape)
             return (*normed, *(due for due in summed[-1:] if due.read == after(layer, shape)))
-        case "resid" | "resid_mid" | "q" | "k" | "embed" | "final":
+        case "resid" | "resid_mid" | "q" | "k" | "embed" | "final" | "shared_neurons":
             return ()
         case (
             "attn_in"
@@ -88,6 +88,7 @@ def handovers(
             | "pattern"
             | "routing"
             | "experts"
+            | "expert_neurons"
             | "attn_added"
             | "beside"
             | "mlp_in"

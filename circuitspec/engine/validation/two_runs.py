@@ -45,7 +45,16 @@ LENGTHS = (8, 5)  # of the prompts
 SEED = 0
 
 _STREAMS: tuple[TapKind, ...] = ("resid", "resid_mid")
-_WITHIN: tuple[TapKind, ...] = ("neurons", "qkv", "q", "k", "v", "latent", "kv_up")  # what heads and MLPs compute from
+_WITHIN: tuple[TapKind, ...] = (
+    "neurons",
+    "shared_neurons",
+    "qkv",
+    "q",
+    "k",
+    "v",
+    "latent",
+    "kv_up",
+)  # what heads and MLPs compute from
 OWN_VALUES = "every site, its own values"
 ALL_PATCHED: Mapping[str, tuple[TapKind, ...]] = {
     "the input, all heads and all MLPs, the other run's values": ("z", "mixer", "mlp"),

@@ -35,9 +35,9 @@ class Counts:
     """How many of everything a model has, a layer where it is in layers. None where it is not known.
 
     `has_resid_mid`: whether anything lies between attention and MLP; not where both read the block's input. Where MLPs
-    are choices among `n_experts`, but in the `dense_layers`, no neurons are counted; `has_shared` says whether one more
-    expert serves every token. Layers of `mixers` have one mixer of tokens each in place of heads; `no_patterns` is why
-    no head has an attention pattern, if so.
+    are choices among `n_experts`, but in the `dense_layers`, which have `n_neurons`; `has_shared` says whether one more
+    expert serves every token; `n_expert_neurons` and `n_shared_neurons` are of one expert each. Layers of `mixers` have
+    one mixer of tokens each in place of heads; `no_patterns` is why no head has an attention pattern, if so.
     """
 
     n_layers: int
@@ -51,6 +51,8 @@ class Counts:
     mixers: frozenset[int] = frozenset()
     no_patterns: str = ""
     absent: tuple[Lacking, ...] = ()  # what the family lacks that others have
+    n_expert_neurons: int = 0
+    n_shared_neurons: int = 0
 
     def said_absent(self, kind: str, layer: int) -> tuple[str, str] | None:
         """Why a layer has none of a kind, where the family says so, and what to write."""
@@ -104,6 +106,8 @@ class ComponentKind:
     suffix: str | None = None
     has_members: bool = False
     aspect: str | None = None
+    counts_aspects: bool = False  # the number is the aspect's; with `per_member`, both have one
+    per_member: Callable[[Counts], int] | None = None  # how many units one member has; numbered as `unit_number` says
     aspect_of: ComponentKind | None = None
 
     in_some_models: bool = False  # of few families, so that a list of what can be written leaves it out
@@ -155,9 +159,25 @@ class ComponentKind:
         """Whether a model of these counts has the component of that layer and number there."""
         if not self.in_layers:
             return True
+        if self.per_member is not None:
+            outer, unit = parts_of(member)
+            return layer < counts.n_layers and outer < (counts.n_experts or 0) and unit < self.per_member(counts)
         count = self.per_layer(counts)
         within = layer < counts.n_layers and (count is None or member < count)
         return within and self.in_layer(counts, layer)
+
+
+MOST_UNITS = 2**20  # of one member
+
+
+def unit_number(member: int, unit: int) -> int:
+    """The number in its layer of one unit of a member, such as a neuron of an expert."""
+    return member * MOST_UNITS + unit
+
+
+def parts_of(number: int) -> tuple[int, int]:
+    """The member and the unit of a `unit_number`."""
+    return divmod(number, MOST_UNITS)
 
 
 # -- how many a model has, in words --------------------------------------------------------------------------------
@@ -271,6 +291,12 @@ def _no_mixer(counts: Counts, layer: int) -> tuple[str, str] | None:
     if layer in counts.mixers:
         return None
     return f"layer {layer} has heads", f"write a{layer} for all of them"
+
+
+def _neurons_of_experts(counts: Counts) -> str:
+    each = f", each of {counts.n_expert_neurons} neurons" if counts.n_experts else ""
+    shared = f"; the shared one has {counts.n_shared_neurons}" if counts.has_shared else ""
+    return _experts(counts) + each + shared
 
 
 # -- the kinds -----------------------------------------------------------------------------------------------------
@@ -449,6 +475,54 @@ SHARED_EXPERT = ComponentKind(
     part_of=MLP,
     unit_set="experts",
     whole_or_units="an MLP is declared whole or expert by expert",
+    instead="name its MLP, m{layer}",
+)
+EXPERT_NEURON = ComponentKind(
+    name="expert_neuron",
+    singular="neuron of an expert",
+    plural="neurons of experts",
+    example="m3.e5.n7",
+    drawn_in="layer {layer} MLP",
+    letter="m",
+    suffix="e",
+    has_members=True,
+    aspect="n",
+    per_member=lambda counts: counts.n_expert_neurons,
+    in_some_models=True,
+    rank=14,
+    stage=3,
+    per_layer=lambda counts: (counts.n_experts or 0) * counts.n_expert_neurons,
+    extent=_neurons_of_experts,
+    why_absent=_no_experts,
+    is_patched=True,
+    has_outside=True,
+    part_of=EXPERT,
+    unit_set="neurons",
+    whole_or_units="an expert is declared whole or neuron by neuron",
+    instead="name its MLP, m{layer}",
+)
+SHARED_NEURON = ComponentKind(
+    name="shared_neuron",
+    singular="neuron of the shared expert",
+    plural="neurons of shared experts",
+    example="m3.shared.n7",
+    drawn_in="layer {layer} MLP",
+    letter="m",
+    suffix="shared",
+    has_members=True,
+    aspect="n",
+    counts_aspects=True,
+    in_some_models=True,
+    rank=15,
+    stage=3,
+    per_layer=lambda counts: counts.n_shared_neurons,
+    extent=_neurons_of_experts,
+    why_absent=_no_shared_expert,
+    is_patched=True,
+    has_outside=True,
+    part_of=SHARED_EXPERT,
+    unit_set="neurons",
+    whole_or_units="an expert is declared whole or neuron by neuron",
     instead="name its MLP, m{layer}",
 )
 ROUTING = ComponentKind(

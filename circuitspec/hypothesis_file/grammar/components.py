@@ -16,6 +16,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
     ATTENTION_PATTERN,
     DICTIONARY_ERROR,
     EXPERT,
+    EXPERT_NEURON,
     FEATURE,
     HEAD,
     INPUT,
@@ -29,8 +30,11 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
     RESID_MID,
     ROUTING,
     SHARED_EXPERT,
+    SHARED_NEURON,
     ComponentKind,
     Counts,
+    parts_of,
+    unit_number,
 )
 
 Place: TypeAlias = tuple[int, int]
@@ -173,6 +177,33 @@ class SharedExpert:
 
 
 @dataclass(frozen=True)
+class ExpertNeuron:
+    """One hidden unit of an expert: its entry in the input of the expert's output projection, times its weight."""
+
+    layer: int
+    expert: int
+    index: int
+    kind: ClassVar[ComponentKind] = EXPERT_NEURON
+
+    @property
+    def place(self) -> Place:
+        return self.layer, unit_number(self.expert, self.index)
+
+
+@dataclass(frozen=True)
+class SharedNeuron:
+    """One hidden unit of the expert that serves every token."""
+
+    layer: int
+    index: int
+    kind: ClassVar[ComponentKind] = SHARED_NEURON
+
+    @property
+    def place(self) -> Place:
+        return self.layer, self.index
+
+
+@dataclass(frozen=True)
 class Routing:
     """What the router of an MLP chooses: the weight of each of its experts, zero for those that are not chosen."""
 
@@ -262,12 +293,14 @@ Component: TypeAlias = (
     | Neuron
     | Expert
     | SharedExpert
+    | ExpertNeuron
+    | SharedNeuron
     | Routing
     | Resid
     | OfDictionary
 )
 
-Ablatable: TypeAlias = Head | Mixer | Mlp | Neuron | Expert | SharedExpert | OfDictionary
+Ablatable: TypeAlias = Head | Mixer | Mlp | Neuron | Expert | SharedExpert | ExpertNeuron | SharedNeuron | OfDictionary
 """Components that together write all that a model adds to its embeddings, and parts of the values that dictionaries
 take apart. What is outside a circuit is made of them."""
 
@@ -295,6 +328,8 @@ IN_LAYERS: Mapping[ComponentKind, Callable[[int, int], Component]] = {
     NEURON: Neuron,
     EXPERT: Expert,
     SHARED_EXPERT: lambda layer, _: SharedExpert(layer),
+    EXPERT_NEURON: lambda layer, number: ExpertNeuron(layer, *parts_of(number)),
+    SHARED_NEURON: SharedNeuron,
     ROUTING: lambda layer, _: Routing(layer),
     KV_HEAD: KvHead,
     RESID: lambda layer, _: Resid(layer),
@@ -325,21 +360,30 @@ class Pattern:
     kind: ComponentKind
     layers: Indices
     members: Indices | None = None
+    units: Indices | None = None  # of each of the members, where these have some
 
     def matches(self, component: Component) -> bool:
         """Whether `component` is one of those meant."""
         layer, member = component.place
-        return (
-            component.kind == self.kind
-            and _within(layer, self.layers)
-            and (self.members is None or _within(member, self.members))
-        )
+        if component.kind != self.kind or not _within(layer, self.layers):
+            return False
+        if self.kind.per_member is not None:
+            member, unit = parts_of(member)
+            if self.units is not None and not _within(unit, self.units):
+                return False
+        return self.members is None or _within(member, self.members)
+
+    def _unit_numbers(self, counts: Counts) -> tuple[int, ...]:
+        assert self.kind.per_member is not None
+        members, within = (Range() if one is None else one for one in (self.members, self.units))
+        outer = _indices(members, counts.n_experts or 0, "experts a layer")
+        units = tuple(_indices(within, self.kind.per_member(counts), f"{self.kind.plural} each"))
+        return tuple(unit_number(member, unit) for member in outer for unit in units)
 
     def at_layer(self, layer: int) -> Component:
         """One of the components meant in a layer (the first, where all of them are)."""
-        members = self.members
-        first = members if isinstance(members, int) else members.first if isinstance(members, Range) else 0
-        return IN_LAYERS[self.kind](layer, first or 0)
+        first = _first(self.members)
+        return IN_LAYERS[self.kind](layer, first if self.units is None else unit_number(first, _first(self.units)))
 
     def expand(self, counts: Counts) -> tuple[Component, ...]:
         """The components meant in a model of this size, in model order.
@@ -352,6 +396,9 @@ class Pattern:
             layers = tuple(layer for layer in layers if self.kind.in_layer(counts, layer))
         if self.members is None:
             return tuple(make(layer, 0) for layer in layers)
+        if self.kind.per_member is not None:
+            numbers = self._unit_numbers(counts)
+            return tuple(make(layer, number) for layer in layers for number in numbers)
         count = self.kind.per_layer(counts)
         if count is None:
             raise ValueError(f"how many {self.kind.name} members a layer has was not given")
@@ -368,7 +415,7 @@ class FeaturePattern(Pattern):
 
     @classmethod
     def of(cls, dictionary: str, numbers: frozenset[int]) -> FeaturePattern:
-        return cls(FEATURE, Range(), None, dictionary, numbers)
+        return cls(FEATURE, Range(), dictionary=dictionary, numbers=numbers)
 
     def matches(self, component: Component) -> bool:
         """Whether `component` is one of those meant."""
@@ -388,20 +435,43 @@ def all_of(kind: ComponentKind, layer: int, counts: Counts) -> tuple[Component, 
     """All components of a kind in a layer, none where it computes none. The counts must tell how many there are."""
     if kind.why_absent(counts, layer) is not None:
         return ()
+    if kind.per_member is not None:
+        return Pattern(kind, layer, Range(), Range()).expand(counts)
     count = (kind.per_layer(counts) or 0) if kind.in_layer(counts, layer) else 0
     return tuple(IN_LAYERS[kind](layer, member) for member in range(count))
 
 
 def units_of(whole: Component, unit_set: str, counts: Counts) -> tuple[Component, ...]:
-    """All units of one set that make up a whole: an MLP's neurons, or its experts with the one that serves all."""
+    """All units of one set that make up a whole: an MLP's neurons, or its experts with the one that serves all; an
+    expert's neurons.
+    """
     kinds = [kind for kind in IN_LAYERS if kind.part_of is whole.kind and kind.unit_set == unit_set]
-    return tuple(unit for kind in kinds for unit in all_of(kind, whole.place[0], counts))
+    layer, member = whole.place
+    found: list[Component] = []
+    for kind in kinds:
+        nested = kind.per_member is not None
+        found += Pattern(kind, layer, member, Range()).expand(counts) if nested else all_of(kind, layer, counts)
+    return tuple(found)
 
 
 def whole_of(component: Component) -> Component:
     """What a component is one unit of (its MLP, for a neuron); itself, for one that is a whole."""
-    kind = component.kind.part_of
-    return component if kind is None else IN_LAYERS[kind](component.place[0], 0)
+    kind, (layer, number) = component.kind.part_of, component.place
+    if kind is None:
+        return component
+    return IN_LAYERS[kind](layer, 0 if component.kind.per_member is None else parts_of(number)[0])
+
+
+def wholes_of(component: Component) -> tuple[Component, ...]:
+    """What a component is one unit of, and what that is one unit of: for a neuron of an expert, the expert and its MLP.
+
+    None for a whole.
+    """
+    found: list[Component] = []
+    while (whole := whole_of(component)) != component:
+        found.append(whole)
+        component = whole
+    return tuple(found)
 
 
 def aspects(component: Component) -> tuple[Component, ...]:
@@ -424,6 +494,10 @@ def stage(component: Component) -> int | None:
     """
     own = component.kind.stage
     return None if own is None else 4 * component.place[0] + own
+
+
+def _first(wanted: Indices | None) -> int:
+    return wanted if isinstance(wanted, int) else (wanted.first or 0) if wanted is not None else 0
 
 
 def _within(index: int, wanted: Indices) -> bool:

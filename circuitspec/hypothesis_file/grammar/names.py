@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
-from circuitspec.hypothesis_file.grammar.component_kinds import KV_HEAD, PORTS, ComponentKind, Port
+from circuitspec.hypothesis_file.grammar.component_kinds import (
+    KV_HEAD,
+    MOST_UNITS,
+    PORTS,
+    ComponentKind,
+    Port,
+    parts_of,
+    unit_number,
+)
 from circuitspec.hypothesis_file.grammar.components import (
     IN_LAYERS,
     WHOLE,
@@ -80,8 +88,8 @@ _POSITION = re.compile(rf"{IDENTIFIER}(?:#[1-9][0-9]{{0,3}})?(?:[+-][0-9]{{1,4}}
 DICTIONARY = r"[A-Za-z0-9_][A-Za-z0-9_./-]*"
 _RANGES = rf"{_NUMBER}(?:-{_NUMBER})?(?:,{_NUMBER}(?:-{_NUMBER})?)*"
 _FEATURE = re.compile(rf"sae:({DICTIONARY})\.(?:f(?:({_NUMBER})|(\*)|\[({_RANGES})\]|\[not ({_RANGES})\])|(error))")
-_INDEXED = re.compile(  # layer letter, layer, suffix, number, aspect
-    rf"([a-z]+)({_INDEX})(?:\.([a-z]+)({_INDEX})?(?:\.([a-z]+))?)?"
+_INDEXED = re.compile(  # layer letter, layer, suffix, number, aspect, number
+    rf"([a-z]+)({_INDEX})(?:\.([a-z]+)({_INDEX})?(?:\.([a-z]+)({_INDEX})?)?)?"
 )
 _UP_TO_SUFFIX = re.compile(r"[^<@]*")
 _BETWEEN_ITEMS = re.compile(r"[<{\[,]|->|→|=>|>")
@@ -286,11 +294,18 @@ def _read_target(text: str, start: int) -> Component | Pattern | None:
         layer, member = int(match[1]), int(match[3])
         return Head(layer, member) if match[2] == "H" else Neuron(layer, member)
     if match := _INDEXED.fullmatch(text):
-        kind = _kind_of(match[1], match[3], match[5], has_members=match[4] is not None)
+        numbered = match[4] is not None, match[6] is not None
+        kind = _kind_of(match[1], match[3], match[5], numbered)
         if kind is not None:
             layers = _parse_index(match[2], start + match.start(2))
-            members = None if match[4] is None else _parse_index(match[4], start + match.start(4))
-            return _component(kind, layers, members)
+            members, units = (
+                None if match[i] is None else _parse_index(match[i], start + match.start(i)) for i in (4, 6)
+            )
+            if kind.per_member is not None and isinstance(units, int) and units >= MOST_UNITS:
+                raise NameSyntaxError(f"no expert has a neuron {units}", start + match.start(6), len(match[6]))
+            return _component(
+                kind, layers, units if kind.counts_aspects else members, units if kind.per_member else None
+            )
     return None
 
 
@@ -325,9 +340,14 @@ def _parse_numbers(text: str, offset: int) -> frozenset[int]:
     return frozenset(number for numbers in found for number in numbers)
 
 
-def _kind_of(letter: str, suffix: str | None, aspect: str | None, *, has_members: bool) -> ComponentKind | None:
-    spelled = (letter, suffix, has_members, aspect)
-    return next((k for k in IN_LAYERS if (k.letter, k.suffix, k.has_members, k.aspect) == spelled), None)
+def _kind_of(letter: str, suffix: str | None, aspect: str | None, numbered: tuple[bool, bool]) -> ComponentKind | None:
+    """The kind that is spelled so; `numbered`: whether a number follows the suffix, and the aspect."""
+    spelled = (letter, suffix, aspect, numbered)
+    return next((k for k in IN_LAYERS if (k.letter, k.suffix, k.aspect, _numbered(k)) == spelled), None)
+
+
+def _numbered(kind: ComponentKind) -> tuple[bool, bool]:
+    return kind.has_members and not kind.counts_aspects, kind.counts_aspects or kind.per_member is not None
 
 
 def _first_wrong(text: str) -> int:
@@ -348,10 +368,12 @@ def _parse_index(text: str, offset: int) -> Indices:
     return Range(first, last)
 
 
-def _component(kind: ComponentKind, layers: Indices, members: Indices | None) -> Component | Pattern:
-    if isinstance(layers, int) and (members is None or isinstance(members, int)):
-        return IN_LAYERS[kind](layers, members or 0)
-    return Pattern(kind, layers, members)
+def _component(
+    kind: ComponentKind, layers: Indices, members: Indices | None, units: Indices | None
+) -> Component | Pattern:
+    if isinstance(layers, int) and not isinstance(members, Range) and not isinstance(units, Range):
+        return IN_LAYERS[kind](layers, (members or 0) if units is None else unit_number(members or 0, units))
+    return Pattern(kind, layers, members, units)
 
 
 def _closing(text: str, start: int, bracket: str, offset: int) -> int:
@@ -510,8 +532,14 @@ def _format_target(target: Component | Pattern) -> str:
         return kind.name
     layers, members = (target.layers, target.members) if isinstance(target, Pattern) else target.place
     dotted = "" if kind.suffix is None else f".{kind.suffix}"
-    numbered = _format_index(members) if kind.has_members and members is not None else ""
     aspect = "" if kind.aspect is None else f".{kind.aspect}"
+    units: Indices | None = target.units if isinstance(target, Pattern) else None
+    if kind.per_member is not None and not isinstance(target, Pattern):
+        members, units = parts_of(target.place[1])
+    if kind.counts_aspects:
+        members, units = None, members
+    numbered = _format_index(members) if kind.has_members and members is not None else ""
+    aspect += _format_index(units) if units is not None else ""
     return f"{kind.letter}{_format_index(layers)}{dotted}{numbered}{aspect}"
 
 

@@ -30,6 +30,8 @@ NAMES: Mapping[str, str] = {
     "m1.n42": "neuron 42 of the MLP of layer 1. `L1N42` is accepted",
     "m3.e5": "expert 5 of the MLP of layer 3: what it adds, its weight included",
     "m3.shared": "the expert of that MLP that serves every token",
+    "m3.e5.n7": "neuron 7 of expert 5: what the expert's output projection reads, times the expert's weight",
+    "m3.shared.n7": "neuron 7 of the expert that serves every token",
     "m3.routing": "the weights of all its experts, as its router chooses them",
     "a9.kv2": "key-value head 2 of layer 9, in models with grouped queries",
     "r5": "the residual stream that enters block 5",

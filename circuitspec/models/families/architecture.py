@@ -320,6 +320,12 @@ class Architecture:
             raise ValueError(f"the MLPs of {self.title} have no neurons")
         return f"{self.path(self.neuron_norm or self.neurons_down, layer)}.input"
 
+    def shared_neurons(self, layer: int) -> str:
+        """pyvene component: the neurons of the expert that serves every token, (batch, position, d_shared)."""
+        if self.experts is None or self.experts.shared_down is None:
+            raise ValueError(f"{self.title} has no expert that serves every token")
+        return f"{self.path(self.experts.shared_down, layer)}.input"
+
     def router(self, layer: int) -> str:
         """Path of the module that chooses experts; ValueError in families without."""
         if self.experts is None:

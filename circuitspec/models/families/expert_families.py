@@ -9,7 +9,7 @@ from circuitspec.models.families.expert_layers import Experts, dense_below, dens
 from circuitspec.models.families.sequential_families import GRANITE_NUMBERS, LLAMA, QWEN35
 
 _EXPERTS = Experts("mlp.experts", "mlp.gate", ("num_local_experts", "num_experts"))
-_IN_SOME_LAYERS = replace(_EXPERTS, dense=dense_if_listed, dense_down="mlp.down_proj")
+_IN_SOME_LAYERS = replace(_EXPERTS, dense=dense_if_listed, dense_down="mlp.down_proj", width="moe_intermediate_size")
 _AFTER_THE_FIRST = Experts(
     "mlp.experts",
     "mlp.gate",
@@ -17,6 +17,9 @@ _AFTER_THE_FIRST = Experts(
     "mlp.shared_experts",
     dense_below,
     "mlp.down_proj",
+    "moe_intermediate_size",
+    ("moe_intermediate_size", "n_shared_experts"),
+    "mlp.shared_experts.down_proj",
 )
 _ROUTED = replace(_EXPERTS, router="mlp.router")
 
@@ -46,7 +49,12 @@ MIXTURES: tuple[Architecture, ...] = (
         _MIXTRAL,
         family="qwen2_moe",
         title="Qwen2 MoE",
-        experts=replace(_IN_SOME_LAYERS, shared="mlp.shared_expert"),
+        experts=replace(
+            _IN_SOME_LAYERS,
+            shared="mlp.shared_expert",
+            shared_width=("shared_expert_intermediate_size",),
+            shared_down="mlp.shared_expert.down_proj",
+        ),
     ),
     replace(_MIXTRAL, family="qwen3_moe", title="Qwen3 MoE", experts=_IN_SOME_LAYERS),
     replace(
@@ -76,7 +84,12 @@ MIXTURES: tuple[Architecture, ...] = (
         family="qwen3_next",
         title="Qwen3-Next",
         mlp_down=None,
-        experts=replace(_IN_SOME_LAYERS, shared="mlp.shared_expert"),
+        experts=replace(
+            _IN_SOME_LAYERS,
+            shared="mlp.shared_expert",
+            shared_width=("shared_expert_intermediate_size",),
+            shared_down="mlp.shared_expert.down_proj",
+        ),
     ),
     replace(
         _MIXTRAL,
@@ -91,6 +104,8 @@ MIXTURES: tuple[Architecture, ...] = (
             "feed_forward.shared_expert",
             dense_between,
             "feed_forward.down_proj",
+            shared_width=("intermediate_size",),
+            shared_down="feed_forward.shared_expert.down_proj",
         ),
     ),
     replace(

@@ -22,6 +22,8 @@ class Experts:
     For each token a `router` chooses a few of them, with a weight each, and `module` adds up what these compute; some
     have a `shared` one beside, which serves every token. `count` are the names that config.json may give their number,
     and `dense` says in which layers there is one MLP for all tokens, whose output projection is `dense_down`.
+    `width` is what config.json calls the neurons of an expert, `shared_width` what gives those of the shared one: the
+    product of these; `shared_down` is its output projection.
     """
 
     module: str
@@ -30,6 +32,9 @@ class Experts:
     shared: str | None = None
     dense: DenseLayers = _none
     dense_down: str | None = None
+    width: str = "intermediate_size"
+    shared_width: tuple[str, ...] = ()
+    shared_down: str | None = None
 
 
 def dense_if_listed(config: Config, n_layers: int) -> frozenset[int]:

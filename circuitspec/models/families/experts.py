@@ -8,6 +8,7 @@ rounding does. Here each expert computes its tokens in blocks of a fixed number,
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,21 +75,75 @@ def _block(module: nn.Module, own: Callable[..., Tensor], expert: int, entering:
     return own(module, rows, chosen, filled)[: len(entering)]
 
 
-def watched(module: nn.Module, n_experts: int, see: Callable[[Tensor], None]) -> Callable[..., Tensor]:
-    """The forward of a module of experts that shows what each of them adds, `[token, expert, d_model]`."""
+@dataclass(frozen=True)
+class ExpertOutputs:
+    """What experts did in one forward: `added` `[token, expert, d_model]`, and, where it was asked for, `neurons`
+    `[token, expert, d_expert]`, what each output projection read, times the expert's weight. `down` are these
+    projections, `[expert, d_expert, d_model]`."""
+
+    added: Tensor
+    neurons: Tensor | None
+    down: Tensor
+
+
+def watched(
+    module: nn.Module, n_experts: int, see: Callable[[ExpertOutputs], None], *, neurons: bool = False
+) -> Callable[..., Tensor]:
+    """The forward of a module of experts that shows what each of them adds, and what its `neurons` are."""
+    down = _down(module)
 
     def chosen(entering: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        def by_expert(served: Served) -> Tensor:
+            each = served.added.new_zeros(len(entering), n_experts, entering.shape[-1])
+            return each.scatter_add(1, index.unsqueeze(-1).expand_as(served.added), served.added)
+
         served = serve(module, entering, index, weights)
-        each = served.added.new_zeros(len(entering), n_experts, entering.shape[-1])
-        see(each.scatter_add(1, index.unsqueeze(-1).expand_as(served.added), served.added))
+        hidden = _neurons(module, lambda own: by_expert(serve(own, entering, index, weights))) if neurons else None
+        see(ExpertOutputs(by_expert(served), hidden, down))
         return served.summed().to(entering.dtype)
 
     def all_of_them(entering: Tensor) -> Tensor:
+        def by_expert(given: Tensor) -> Tensor:
+            return given.view(n_experts, -1, given.shape[-1]).transpose(0, 1)
+
         given: Tensor = type(module).forward(module, entering)
-        see(given.view(n_experts, -1, given.shape[-1]).transpose(0, 1))
+        hidden = _neurons(module, lambda own: by_expert(type(module).forward(own, entering))) if neurons else None
+        see(ExpertOutputs(by_expert(given), hidden, down))
         return given
 
     return chosen if _computes_some(module) else all_of_them
+
+
+def _down(module: nn.Module) -> Tensor:
+    """The output projections of experts, `[expert, d_expert, d_model]`."""
+    weight: Tensor = module.down_proj  # type: ignore[assignment]
+    return weight if _transposed(module) else weight.transpose(1, 2)
+
+
+def _transposed(module: nn.Module) -> bool:
+    """Whether a token is multiplied with a weight as it lies, and not with its transpose."""
+    return bool(getattr(module, "is_transposed", not _computes_some(module)))
+
+
+def _neurons(module: nn.Module, by_expert: Callable[[nn.Module], Tensor]) -> Tensor:
+    """`[token, expert, d_expert]`: what the output projections read, as `by_expert` gives what they give."""
+    import torch
+
+    n_experts, d_expert, d_model = _down(module).shape
+    found = []
+    for first in range(0, d_expert, d_model):
+        last = min(first + d_model, d_expert)
+        on = _down(module).new_zeros(d_expert, d_model)
+        on[range(first, last), range(last - first)] = 1
+        own = on if _transposed(module) else on.T
+        handing_on = copy.copy(module)
+        parameters = {name: one for name, one in module._parameters.items() if not name.startswith("down_proj")}
+        vars(handing_on)["_parameters"] = parameters
+        vars(handing_on)["down_proj"] = own.expand(n_experts, *own.shape)
+        if hasattr(module, "down_proj_bias"):
+            vars(handing_on)["down_proj_bias"] = on.new_zeros(n_experts, d_model)
+        found.append(by_expert(handing_on)[..., : last - first])
+    return torch.cat(found, -1)
 
 
 def routing(output: tuple[Tensor, ...], n_experts: int) -> Tensor:

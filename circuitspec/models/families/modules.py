@@ -69,6 +69,7 @@ def _module_problems(model: nn.Module, architecture: Architecture, shape: ModelS
             f"its attention is computed by {computed}, which leaves out a part of what {architecture.title} does: "
             f"load it with attn_implementation={architecture.attention!r}"
         )
+    yield from _experts_of_other_sizes(model, architecture, shape)
     for path, width_in, width_out in _expected_widths(architecture, shape):
         try:
             module = submodule(model, path)
@@ -117,6 +118,8 @@ def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[
         if experts is not None and layer not in shape.dense_layers:
             for part in filter(None, (experts.module, experts.router, experts.shared)):
                 yield architecture.path(part, layer), None, None
+            if experts.shared_down is not None:
+                yield architecture.path(experts.shared_down, layer), shape.d_shared, shape.d_model
         if architecture.beyond is not None:
             for part in filter(None, (architecture.beyond.per_layer, architecture.beyond.beside)):
                 yield architecture.path(part, layer), None, None
@@ -156,3 +159,18 @@ def _latent_widths(
         yield architecture.path(qkv.q, layer), shape.d_model, shape.n_heads * shape.d_query
     yield architecture.path(qkv.latent, layer), shape.d_model, widths.latent + widths.rotated
     yield architecture.path(qkv.up, layer), widths.latent, shape.n_heads * (widths.unrotated + shape.d_head)
+
+
+def _experts_of_other_sizes(model: nn.Module, architecture: Architecture, shape: ModelShape) -> Iterator[str]:
+    if architecture.experts is None:
+        return
+    expected = shape.n_experts * shape.d_expert * shape.d_model
+    for layer in sorted(set(range(shape.n_layers)) - shape.dense_layers):
+        path = architecture.path(architecture.experts.module, layer)
+        try:
+            found = sum(one.numel() for name, one in submodule(model, path).named_parameters() if name == "down_proj")
+        except AttributeError:
+            continue  # said where its path is looked up
+        if found != expected:
+            yield f"{path} has {found} weights behind its neurons, expected {expected}"
+            return
