@@ -56,7 +56,11 @@ def expected(m: Any, prompt: node.Prompt, metric: str, experiment: Experiment) -
     run = node.forward(net, prompt.clean, patches, record=True)
     for neuron in NEURONS:
         layer = net.layers[neuron.layer]
-        written = run.values["neuron", neuron.layer, neuron.index][-1] * layer.mlp.w_out[neuron.index]
+        value = run.values["neuron", neuron.layer, neuron.index][-1]
+        if (together := layer.mlp.neuron_norm) is not None:
+            every = torch.stack([run.values["neuron", neuron.layer, n][-1] for n in range(len(layer.mlp.w_out))])
+            value = value / torch.sqrt((every * every).mean() + together.eps) * together.weight[neuron.index]
+        written = value * layer.mlp.w_out[neuron.index]
         if layer.post_mlp is not None:
             out = run.values["mlp", neuron.layer][-1]
             written = written / torch.sqrt((out * out).mean() + layer.post_mlp.eps) * layer.post_mlp.weight

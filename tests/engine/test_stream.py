@@ -92,7 +92,9 @@ def test_contributions_of_heads_add_up_to_what_the_attention_adds(family: str) -
     every = stream.heads(1, z, range(stream.shape.n_heads))
     torch.testing.assert_close(stream.heads(1, z, [0, 2]), every[[0, 2]], rtol=0, atol=TOLERANCE)
     out = submodule(m, stream.architecture.path(stream.architecture.attn_out, 1))
-    added = out.forward(values[Tap(1, "z")])
+    norm = stream.architecture.head_norm
+    own = values[Tap(1, "z")]
+    added = out.forward(own if norm is None else submodule(m, stream.architecture.path(norm, 1)).forward(own))
     if stream.architecture.attn_post_norm is None:
         added = added if out.bias is None else added - out.bias
     else:
@@ -107,7 +109,7 @@ def test_what_receivers_compute_is_what_the_model_computes(family: str) -> None:
     m = model(family, exactly=True)
     run = runner(m, task_of(prompts_for("mean", seed=2)[:2]))
     values, stream = recorded(m, run), run.stream
-    for layer in range(stream.shape.n_layers):
+    for layer in stream.shape.layers_with_heads:
         heads = (Head(layer, h) for h in range(stream.shape.n_heads))
         ports = dict.fromkeys(r for head in heads for r in inputs_of(head, (), stream.shape))
         slots = [slot for r in ports for slot in stream.ports(r)]

@@ -16,7 +16,7 @@ from circuitspec.experiments.levels.interchange_level import instead_of_subspace
 from circuitspec.experiments.subspaces.subspace import Subspace, principal_angles, random_basis
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
-from tests.engine.support import FAMILIES, assert_same, oracle_component, runner
+from tests.engine.support import FAMILIES, assert_same, loaded, oracle_component, runner
 from tests.engine.support import model as random_model
 from tests.engine.test_interchange_against_oracle import END, FIRST, SECOND, A, by_hand, given
 from tests.oracle import families, node
@@ -25,10 +25,8 @@ CHEAP = ("gpt2", "llama", "gemma2")
 
 
 def within(component: Any, where: Where, model: Any, rank: int, seed: int) -> Site:
-    config = model.config
-    even = config.hidden_size // config.num_attention_heads
-    width = getattr(config, "v_head_dim", getattr(config, "head_dim", even))
-    width = width if isinstance(component, Head) else config.hidden_size
+    shape = loaded(model).shape
+    width = shape.d_head if isinstance(component, Head) else shape.d_model
     return Site(component, where, Subspace.of(random_basis(width, rank, seed)))
 
 
