@@ -65,6 +65,9 @@ class ExplorationSetting:
     counted: NDArray[np.bool_] | None = None
     by_prompt: bool = False
     estimated: dict[Hashable, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+    _gaps: dict[tuple[Experiment, Experiment], Gap] = field(
+        default_factory=dict, init=False
+    )  # an interval takes a while
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -168,8 +171,10 @@ class ExplorationSetting:
 
     def gap_between(self, clean: Experiment, corrupt: Experiment) -> Gap:
         self.run([clean, corrupt])
-        records = Records({e: self.columns(e) for e in (clean, corrupt)}, self.templates)
-        return gap(records, self.metric, Anchors(clean, corrupt))
+        if (clean, corrupt) not in self._gaps:
+            records = Records({e: self.columns(e) for e in (clean, corrupt)}, self.templates)
+            self._gaps[clean, corrupt] = gap(records, self.metric, Anchors(clean, corrupt))
+        return self._gaps[clean, corrupt]
 
     def recovered(self, experiment: Experiment) -> Estimate:
         """Recovered performance of an ablating run, with its interval."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from circuitspec.analysis.circuit_effects.negative_components import TESTED, candidates, negative_components
+from circuitspec.analysis.statistics.split_sample import halves
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.follow_ups.restorations import Restorations
@@ -23,6 +24,12 @@ CLEAN, CORRUPT = Experiment("clean"), Experiment("abc")
 HEADS = [Head(layer, head) for layer in range(5) for head in range(4)]
 CIRCUIT = Experiment("clean", Source("resample", "abc"), frozenset(Site(h, Where.everywhere()) for h in HEADS))
 TEMPLATES = np.zeros(N, dtype=np.int64)
+HALVES = halves(TEMPLATES)  # of 30 prompts each: the one chooses, of the other are the figures
+
+
+def centred(values: np.ndarray) -> np.ndarray:
+    """With a mean of 0 on either half."""
+    return values - np.where(HALVES.search, values[HALVES.search].mean(), values[HALVES.judge].mean())
 
 
 def plan() -> Plan:
@@ -62,11 +69,11 @@ class Planted:
         value = np.full(N, self.circuit)
         for head in sorted(restored, key=str):
             noise = np.random.default_rng([head.layer, head.head]).normal(0, self.noise, N)
-            value += self.effects.get(head, 0.0) + noise - noise.mean()
+            value += self.effects.get(head, 0.0) + centred(noise)
         return value
 
     def records(self, clean: float = 4.0, corrupt: float = 0.0) -> Records:
-        spread = np.linspace(-0.5, 0.5, N)
+        spread = centred(np.linspace(-0.5, 0.5, N))
         values = {CLEAN: clean + spread, CORRUPT: corrupt - spread, CIRCUIT: self.value(CIRCUIT)}
         return Records({e: {self.metric: v} for e, v in values.items()}, TEMPLATES)
 
@@ -119,6 +126,23 @@ def test_the_worst_by_estimate_are_restored_and_named_with_both_figures() -> Non
     assert set(records.values) == {CLEAN, CORRUPT, CIRCUIT, *runner.ran}
 
 
+def test_what_chose_a_component_does_not_judge_it() -> None:
+    """It hurts by 0.8 on the prompts that choose it, and by 0.3 on the others: of these is its effect."""
+    runner = Planted({Head(3, 1): -0.8}, noise=1e-3)
+    on_others = np.where(HALVES.judge, 0.5, 0.0)
+    value = runner.value
+    runner.value = lambda run: value(run) + on_others * (run != CIRCUIT)  # type: ignore[method-assign]
+    finding, _, _ = negative_components(
+        plan(), runner.records(), "logit_diff", (Head(3, 1),), None, runner, outside(plan())
+    )
+    assert finding is not None
+    assert finding.prompts == (30, 30)
+    (one,) = finding.components
+    assert one.effect == pytest.approx(-0.3)
+    assert one.recovered_with.value == pytest.approx((4.4 - 0.3) / 4)
+    assert one.recovered_with.n == 30
+
+
 def test_exact_restores_every_one() -> None:
     runner = Planted(NEGATIVE)
     chosen = candidates(HEADS, "logit_diff", None)
@@ -155,9 +179,9 @@ def test_what_is_not_named(effect: float, noise: float, why: str) -> None:
 def test_the_correction_is_over_all_that_were_screened() -> None:
     """An effect at p = 0.01 is significant alone, and not among twenty of which one was picked."""
     noise = 1.0
-    effect = -2.39 * noise / np.sqrt(N)  # t of about -2.39 at 59 degrees of freedom: one-sided p of 0.01
-    spread = np.random.default_rng([3, 1]).normal(0, noise, N)
-    effect *= spread.std(ddof=1) / noise
+    effect = -2.47 * noise / np.sqrt(HALVES.n_search)  # t of -2.47 at 29 degrees of freedom: one-sided p of 0.01
+    spread = centred(np.random.default_rng([3, 1]).normal(0, noise, N))
+    effect *= spread[HALVES.search].std(ddof=1) / noise
     runner = Planted({Head(3, 1): effect}, noise=noise)
     alone = Experiment("clean", CIRCUIT.source, frozenset({Site(Head(3, 1), Where.everywhere())}))
     for circuit, named in ((alone, True), (CIRCUIT, False)):
@@ -172,7 +196,7 @@ def test_the_correction_is_over_all_that_were_screened() -> None:
         records = runner.records()
         base = records[CIRCUIT]["logit_diff"]
         records = Records({**records.values, circuit: {"logit_diff": base}}, TEMPLATES)
-        change = effect + spread - spread.mean()
+        change = effect + spread
 
         finding, _, _ = negative_components(
             made, records, "logit_diff", (Head(3, 1),), None, Once(base + change), outside(made)

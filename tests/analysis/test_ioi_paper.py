@@ -9,6 +9,7 @@ import pytest
 
 from circuitspec.analysis.circuit_effects.negative_components import negative_components
 from circuitspec.analysis.claims.verdict import judge
+from circuitspec.analysis.statistics.split_sample import halves
 from circuitspec.analysis.warnings.negative_warnings import NEGATIVE_WARNINGS
 from circuitspec.analysis.warnings.path_warnings import PATH_WARNINGS
 from circuitspec.analysis.warnings.score_warnings import SCORE_WARNINGS
@@ -38,6 +39,14 @@ WITHOUT: dict[frozenset[Head], float] = {
 }
 
 
+def evenly(mean: float) -> np.ndarray:
+    """Prompts whose mean is this on either half, of which one chooses negative components and one judges them."""
+    parts, values = halves(np.zeros(N, dtype=np.int64)), np.zeros(N)
+    for half in (parts.search, parts.judge):
+        values[half] = around(mean, N // 2, 1.0)
+    return values
+
+
 class Paper:
     """Runs whose means are the paper's; prompts differ, and each run adds something of its own to each."""
 
@@ -45,7 +54,7 @@ class Paper:
         values = {}
         for experiment in experiments:
             ablated = frozenset(site.component for site in experiment.sites)
-            prompts = around(WITHOUT[frozenset(h for h in NEGATIVE if h in ablated)], N, 1.0)
+            prompts = evenly(WITHOUT[frozenset(h for h in NEGATIVE if h in ablated)])
             values[experiment] = {"logit_diff": prompts}
         return Records(values, np.zeros(N, dtype=np.int64))
 
@@ -55,7 +64,7 @@ def test_leaving_out_both_negative_heads_is_warned_of() -> None:
     labels = {CLEAN: "clean", ABLATED: "all ablated", CIRCUIT: "circuit"}
     plan = Plan(labels=labels, clean=CLEAN, corrupt=ABLATED, circuit=CIRCUIT, claims=(claim,))
     paper = Paper()
-    anchors = {CLEAN: {"logit_diff": around(MODEL, N, 1.0)}, ABLATED: {"logit_diff": around(0.0, N, 1.0)}}
+    anchors = {CLEAN: {"logit_diff": evenly(MODEL)}, ABLATED: {"logit_diff": evenly(0.0)}}
     records = Records(anchors, np.zeros(N, dtype=np.int64)).merged(paper.run([CIRCUIT]))
     chosen = (*NEGATIVE, Head(0, 5))
     outside = Restorations(chosen, lambda components: restored(CIRCUIT, components))

@@ -175,6 +175,7 @@ def test_a_negative_head_left_out_is_named_with_both_numbers() -> None:
     assert warnings["CS401"].detail == (
         "recovered logit_diff 1.50 as declared, 1.00 with all of them restored; "
         f"kl {kl:.2f} and {warnings['CS401'].data['kl_restored']:.2f} nats"
+        " (on 12 prompts; the other 12 chose the components)"
     )
     assert warnings["CS401"].data["kl_restored"] == pytest.approx(0, abs=1e-5)
     assert "1.50" in warnings["CS402"].message

@@ -9,10 +9,12 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitspec.analysis.claims.claim_result import MIN_PROMPTS
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.out_of_range import run_out_of_range
 from circuitspec.analysis.statistics.scores import Anchors, gap, mean_of, worth
+from circuitspec.analysis.statistics.split_sample import Halves, halves
 from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.follow_ups.restorations import Restorations
@@ -54,6 +56,7 @@ class NegativeFinding:
     `screened` components were looked at, `tested` of them restored one by one; `components` are the
     significant ones. `recovered_restored` is with all of these restored, None where there are none; `kl_declared` and
     `kl_restored` the KL to the clean run of the circuit without and with them, in nats, None where not measured.
+    `prompts` is how many chose them, and how many others these figures are of; None where all of them did both.
     """
 
     metric: str
@@ -64,6 +67,7 @@ class NegativeFinding:
     recovered_restored: Estimate | None
     kl_declared: float | None = None
     kl_restored: float | None = None
+    prompts: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,9 @@ def negative_components(
     The runs `besides` are made along with these, and are not named in the plan.
 
     A component is negative when restoring it makes the metric worse: significantly (one-sided paired
-    test, Benjamini-Hochberg over all ablated components, those `among` which it was chosen) and by `FLOOR`. Returns
+    test, Benjamini-Hochberg over all ablated components, those `among` which it was chosen) and by `FLOOR`. It is found
+    so on one half of the prompts, and its effect is that on the other: the largest of many are larger than they are. Of
+    few prompts all do both. Returns
     the finding (None where the anchors allow no ratio, or the circuit is out of their range), and plan and records with
     the runs it took.
     """
@@ -124,24 +130,30 @@ def negative_components(
     runs = {c: among.with_back(frozenset({c})) for c in chosen}
     measured = runner.run((*runs.values(), *besides))
     differences = {c: measured[run][metric] - declared for c, run in runs.items()}
-    tests = [stats.lowers(worth(metric) * differences[c]) for c in chosen]
+    parts = _divided(records, metric, between)
+    search, judge = (slice(None), slice(None)) if parts is None else (parts.search, parts.judge)
+    tests = [stats.lowers(worth(metric) * differences[c][search]) for c in chosen]
     screened = len(among.components)
     adjusted = stats.adjust([t.p_value for t in tests], screened)
-    denominator = float(clean.mean() - corrupt.mean())
+    denominator = float(clean[search].mean() - corrupt[search].mean())
     negative = [
         (c, p)
         for c, p in zip(chosen, adjusted, strict=True)
-        if p <= SIGNIFICANT and float(differences[c].mean()) / denominator <= -FLOOR
+        if p <= SIGNIFICANT and float(differences[c][search].mean()) / denominator <= -FLOOR
     ]
-    negative.sort(key=lambda pair: (worth(metric) * float(differences[pair[0]].mean()), sort_key(pair[0])))
+    negative.sort(key=lambda pair: (worth(metric) * float(differences[pair[0]][judge].mean()), sort_key(pair[0])))
+
+    def recovered(values: NDArray[np.float64]) -> Estimate:
+        return stats.recovered(values[judge], corrupt[judge], clean[judge])
+
     all_back, kl_back = None, None
     labels = {run: f"circuit + {format_name(c)}" for c, run in runs.items()}
     if negative:
         together = among.with_back(frozenset(c for c, _ in negative))
         measured = measured.merged(runner.run([together])) if len(negative) > 1 else measured
         labels.setdefault(together, "circuit + all negatives")
-        all_back = stats.recovered(measured[together][metric], corrupt, clean)
-        kl_back = _kl(measured, together)
+        all_back = recovered(measured[together][metric])
+        kl_back = _kl(measured, together, judge)
     finding = NegativeFinding(
         metric,
         screened,
@@ -149,24 +161,37 @@ def negative_components(
         tuple(
             NegativeComponent(
                 format_name(c),
-                float(differences[c].mean()),
-                stats.recovered(measured[runs[c]][metric], corrupt, clean),
+                float(differences[c][judge].mean()),
+                recovered(measured[runs[c]][metric]),
                 p,
                 _mostly_at(c, screen),
             )
             for c, p in negative
         ),
-        stats.recovered(declared, corrupt, clean),
+        recovered(declared),
         all_back,
-        _kl(records, plan.circuit),
+        _kl(records, plan.circuit, judge),
         kl_back,
+        None if parts is None else (parts.n_search, parts.n_judge),
     )
     return finding, plan.naming(labels), records.merged(measured)
 
 
-def _kl(records: Records, run: Experiment) -> float | None:
+def _divided(records: Records, metric: str, between: Anchors) -> Halves | None:
+    """Prompts to choose on and others to judge on; None where either are too few, or their anchors not apart."""
+    parts = halves(records.templates)
+    if min(parts.n_search, parts.n_judge) < MIN_PROMPTS:
+        return None
+    for own in (parts.search, parts.judge):
+        ends = {run: {metric: records[run][metric][own]} for run in (between.clean, between.corrupt)}
+        if gap(Records(ends, records.templates[own]), metric, between).state != "sound":
+            return None
+    return parts
+
+
+def _kl(records: Records, run: Experiment, judge: NDArray[np.bool_] | slice) -> float | None:
     """Mean KL to the clean run, in nats; None where it was not measured."""
-    return mean_of(records[run]["kl"]) if "kl" in records[run] else None
+    return mean_of(records[run]["kl"][judge]) if "kl" in records[run] else None
 
 
 def _mostly_at(component: NodeComponent, screen: Estimates | None) -> str | None:

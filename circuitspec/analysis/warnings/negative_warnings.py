@@ -25,7 +25,10 @@ NEGATIVE_COMPONENTS = WarningKind(
     "while everything else outside stays ablated, makes the metric worse. A circuit that leaves them out looks "
     "better than it is, because recovered performance counts what helps and never sees what hurts. The figure "
     "in brackets is the change of recovered performance when that component alone is restored; the second line "
-    "compares the circuit as declared with the circuit plus all of them. Named are only components whose "
+    "compares the circuit as declared with the circuit plus all of them. Half of the prompts choose the components and "
+    "the other half give all figures, since what is picked as the largest looks larger than it is; so figures have the "
+    "precision of half the prompts (intervals 1.4 times as wide), and that as declared differs a little from the "
+    "claim's, which has all of them. With fewer than 20 prompts all of them do both. Named are only components whose "
     "effect is significant after correction over all the components that were screened, and 0.02 of the "
     "difference between the clean and the corrupt run or more. At edge level a component "
     "is outside where no kept edge leads away from it; restored, it has its edges from and to all that is kept. "
@@ -46,6 +49,9 @@ def _left_out(finding: NegativeFinding) -> EvidenceWarning:
         detail += f", {number(restored.value)} with all of them restored"
         if finding.kl_declared is not None and finding.kl_restored is not None and finding.metric != "kl":
             detail += f"; kl {number(finding.kl_declared)} and {number(finding.kl_restored)} nats"
+    if finding.prompts is not None:
+        chose, judged = finding.prompts
+        detail += f" (on {judged} prompts; the other {chose} chose the components)"
     if finding.tested < finding.screened:
         detail += (
             f" ({finding.tested} of {finding.screened} ablated components were tried; --negatives exact tries all)"
@@ -63,6 +69,7 @@ def _left_out(finding: NegativeFinding) -> EvidenceWarning:
             "recovered_restored": None if restored is None else estimate_data(restored),
             "kl_declared": finding.kl_declared,
             "kl_restored": finding.kl_restored,
+            "prompts": None if finding.prompts is None else {"chose": finding.prompts[0], "judged": finding.prompts[1]},
             "components": [
                 {
                     "component": component.component,

@@ -145,7 +145,7 @@ def repeated(
     if not setting.by_prompt:
         raise ValueError("a search can be repeated on some prompts where estimates are kept by prompt")
     asking = _Asking()
-    own = {one.name: getattr(setting, one.name) for one in fields(ExplorationSetting)}
+    own = {one.name: getattr(setting, one.name) for one in fields(ExplorationSetting) if one.init}
     made: dict[tuple[str, frozenset[tuple[Ablatable, Where]]], Experiment] = {}
     waiting = [
         _Search(_Repeated(**{**own, "recalled": asking, "counted": one.counted}, made=made), one, repetition)
