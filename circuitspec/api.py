@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -17,6 +17,7 @@ from circuitspec.pipelines.interactive.hypothesis_value import Hypothesis
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from circuitspec.analysis.claims.sequences.sequence_facts import SequenceFacts
     from circuitspec.analysis.claims.verdict import ClaimResult, Status
     from circuitspec.analysis.verification_result import Verification
     from circuitspec.analysis.warnings.evidence import EvidenceWarning
@@ -51,6 +52,11 @@ class Result:
     def warnings(self) -> tuple[EvidenceWarning, ...]:
         """Findings about the evidence (CS4xx), each with its numbers in `.data`."""
         return self.verification.warnings
+
+    @property
+    def sequence(self) -> SequenceFacts | None:
+        """How prompts were drawn until claims were decided; None where their number was fixed."""
+        return self.verification.sequence
 
     @property
     def prompts(self) -> PromptSet:
@@ -179,6 +185,7 @@ def verify(
     tokenizer: PreTrainedTokenizerFast | None = None,
     *,
     negatives: Literal["screen", "exact", "off"] = "screen",
+    sequential: bool | int = False,
     batch_size: int | None = None,
     device: str = "cpu",
     keep_hooks: bool = False,
@@ -197,6 +204,10 @@ def verify(
     they leave is what is patched. Each forward then is whole and of one prompt, so that `batch_size` must be left out;
     edge and path level are refused (CS371), and hooks on the final norm, the unembedding or the model itself (CS515).
 
+    With `sequential` prompts are drawn, or read, in batches until every claim is decided by intervals that may be
+    looked at any time: at most four times as many as the file asks for (or all rows of its prompts file), or at most
+    as many as the number that is given. `.sequence` says how it went; Ctrl-C gives the verdict so far.
+
     Results are looked up and kept in the folder `store`, if one is given. A `metric` of your own (a function of a
     frozen `run` with `run.logits` [batch, vocabulary] of the last token, `run.answers` and `run.wrong`, that returns
     one number a row; or several by name) is measured in every run, beside those that claims can name: it is in
@@ -209,6 +220,7 @@ def verify(
     import torch
 
     from circuitspec.models.adopt import adopt_model
+    from circuitspec.pipelines.sequential import Sequential
     from circuitspec.pipelines.verify import VerifyOptions
     from circuitspec.pipelines.verify import verify as run
     from circuitspec.prompts.own_metrics import named_metrics
@@ -237,5 +249,7 @@ def verify(
         with for_callers() as progress:
             place = None if store is None else Path(store)
             options = VerifyOptions(negatives, batch_size, device, store=place, own=own)
+            if sequential is not False:
+                options = replace(options, sequential=Sequential(None if sequential is True else sequential))
             outcome = run(document, options, progress, loaded=loaded)
     return Result(outcome.verification, outcome.task, document, device if loaded is None else str(loaded.model.device))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from circuitspec.cli.answering import annotate, answering, show
-from circuitspec.cli.options import FILE, methods
+from circuitspec.cli.options import DEFAULT_DEVICE, FILE, NO_STORE, STORE, methods, store_place
+from circuitspec.cli.outputs import files_of
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, exit_code
 from circuitspec.runtime.collecting import uncollected
+
+if TYPE_CHECKING:
+    from circuitspec.hypothesis_file.load_file import Document
+    from circuitspec.pipelines.with_locks.earlier_figures import EarlierFigures
 
 
 @click.command()
@@ -42,24 +49,52 @@ def check(files: tuple[Path, ...], format_: str) -> None:
 @click.argument("file", type=FILE)
 @methods("Say what `verify --methods` would add.")
 @click.option("--tests", is_flag=True, help="Say what `verify --tests` would add.")
+@click.option("--alternatives", is_flag=True, help="Say what `verify --alternatives` would add.")
+@STORE
+@NO_STORE
 @answering
-def plan(file: Path, sweep: bool, tests: bool) -> None:
+def plan(**given: Any) -> None:
     """Print what `verify` would run on FILE, without running it.
 
     Of a file with a model and a task alone, what `explore` would take.
     """
-    if _is_to_explore(file):
-        if sweep or tests:
-            raise click.UsageError(f"--methods and --tests are about `verify`, and {file} has no circuit to verify")
+    asked = PlanCall(**given)
+    if _is_to_explore(asked.file):
+        if asked.sweep or asked.tests or asked.alternatives:
+            said = (
+                f"--methods, --tests and --alternatives are about `verify`, and {asked.file} has no circuit to verify"
+            )
+            raise click.UsageError(said)
         from circuitspec.exploration.preview import plan_study
         from circuitspec.hypothesis_file.load_file import load_exploration
 
-        click.echo(plan_study(load_exploration(file)))
+        click.echo(plan_study(load_exploration(asked.file)))
         return
     with uncollected():
         from circuitspec.pipelines.plan import plan_file
+        from circuitspec.pipelines.with_locks.earlier_figures import earlier_figures
 
-    click.echo(plan_file(file, sweep=sweep, tests=tests))
+    place = store_place(asked.root, asked.no_store)
+
+    def earlier(document: Document) -> EarlierFigures | None:
+        read = [path for _, path in files_of(document)]
+        stored = None if place is None else place if isinstance(place, Path) else place.root
+        return earlier_figures(document, stored, DEFAULT_DEVICE, read)
+
+    more = {"sweep": asked.sweep, "tests": asked.tests, "alternatives": asked.alternatives}
+    click.echo(plan_file(asked.file, earlier=earlier, **more))
+
+
+@dataclass(frozen=True)
+class PlanCall:
+    """What `plan` was called with, option by option."""
+
+    file: Path
+    sweep: bool
+    tests: bool
+    alternatives: bool
+    root: Path | None
+    no_store: bool
 
 
 def _is_to_explore(file: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from circuitspec.analysis.claims.kinds.stable import PlannedStable
@@ -47,6 +47,8 @@ from circuitspec.models.families.family_table import architecture_named
 from circuitspec.models.shapes import read_shape
 from circuitspec.pipelines.abstraction.pair_preparation import pairs_of
 from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_directions, reaching, tokenised
+from circuitspec.pipelines.with_locks.earlier_figures import EarlierFigures
+from circuitspec.pipelines.with_locks.sequence_plan import sequence_plan
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 from circuitspec.prompts.reference_prompts import first_size, is_drawn, largest_size
@@ -56,18 +58,35 @@ from circuitspec.runtime.visible_text import no_command, visible
 SHOWN = 10  # single pairs and names that are listed
 
 
-def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
-    """What `verify` would run, as text; with `sweep` and `tests`, also how much these would add.
+def plan_file(
+    file: Path,
+    *,
+    sweep: bool = False,
+    tests: bool = False,
+    alternatives: bool = False,
+    earlier: Callable[[Document], EarlierFigures | None] | None = None,
+) -> str:
+    """What `verify` would run, as text; with `sweep`, `tests` and `alternatives`, also how much these would add.
+
+    `earlier` looks up what the file's claims came to before, from which it is told how many prompts they take.
 
     Raises CircuitspecError for a file with mistakes, and CS506 where the model's configuration is not on
     this machine. Where its tokenizer is not, prompts are not tokenised, and positions along paths are compared by name
     only, which is noted.
     """
-    return plan_document(load_hypothesis(file), sweep=sweep, tests=tests)
+    document = load_hypothesis(file)
+    figures = None if earlier is None else earlier(document)
+    return plan_document(document, sweep=sweep, tests=tests, alternatives=alternatives, earlier=figures)
 
 
 def plan_document(
-    document: Document, *, sweep: bool = False, tests: bool = False, shape: ModelShape | None = None
+    document: Document,
+    *,
+    sweep: bool = False,
+    tests: bool = False,
+    alternatives: bool = False,
+    shape: ModelShape | None = None,
+    earlier: EarlierFigures | None = None,
 ) -> str:
     """As `plan_file`, of a hypothesis that was read or built; `shape` is that of a model in memory."""
     hypothesis, base_dir = document.hypothesis, document.base_dir
@@ -123,7 +142,9 @@ def plan_document(
             task,
             internals,
             added,
+            alternatives=alternatives,
         ),
+        sequence_plan(plan, len(prompts.prompts), earlier),
     ]
     return no_command(visible("\n\n".join(part for part in parts if part), lines=True))
 
@@ -332,7 +353,10 @@ def _cost(
     task: TokenizedTask | None,
     internals: Sequence[Internal],
     added: Sequence[Experiment],
+    *,
+    alternatives: bool,
 ) -> str:
+    from circuitspec.analysis.circuit_effects.alternative_circuits import LIMIT
     from circuitspec.analysis.circuit_effects.examination import examination_passes
     from circuitspec.analysis.circuit_effects.model_negatives import CHOSEN
     from circuitspec.analysis.circuit_effects.negative_components import TESTED
@@ -372,6 +396,12 @@ def _cost(
     if added:
         lines.append(
             f"           and {sum(e.draws * runs_of(e) for e in added)} for --methods and --tests, as asked for"
+        )
+    if alternatives:
+        searched = len(claims_sufficiency(plan))
+        lines.append(
+            f"           and up to {LIMIT:g} for each supported claim of sufficiency ({searched} here) to look for "
+            "other circuits, as asked for"
         )
     layers = {metric.head.layer for metric in internals if isinstance(metric, Attention)}
     if layers:

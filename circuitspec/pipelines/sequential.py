@@ -17,6 +17,7 @@ import numpy as np
 from circuitspec.analysis.claims.claim_result import ClaimResult
 from circuitspec.analysis.claims.means_error import MeansError, means_error
 from circuitspec.analysis.claims.registry import kind_of
+from circuitspec.analysis.claims.sequences.prompts_needed import TUNED
 from circuitspec.analysis.claims.sequences.sequence_facts import ClaimSequence, SequenceFacts, Stopped
 from circuitspec.analysis.claims.sequences.sequential_estimates import SequentialEstimates
 from circuitspec.analysis.claims.verdict import judge
@@ -36,7 +37,6 @@ from circuitspec.prompts.reference_prompts import ReferencePrompts, chosen, firs
 STEP = 10  # prompts between looks, at least
 GROWTH = 5  # .. and a fifth of those used so far
 TIMES = 4  # the usual limit, as a multiple of the prompts that the file asks for
-TUNED = 4  # sequences are narrowest after this part of them
 SEED = 0  # of the order of a file's rows
 
 
@@ -235,8 +235,8 @@ def draw_until_decided(
     rotating = not task.prompts.file
     with session.kept_batches(runner) as keep:
         for n in looks_at(templates if rotating else 1, task.n):
-            session.progress.stage(f"running prompts up to the first {n}")
             try:
+                session.progress.stage(f"running prompts up to the first {n}")
                 drawing.go_on(n, keep)
             except KeyboardInterrupt:
                 if not drawing.looks:

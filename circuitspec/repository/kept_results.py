@@ -30,6 +30,9 @@ from circuitspec.repository.environment import environment
 from circuitspec.repository.model_files import model_files
 from circuitspec.runtime.files import write_text_whole
 
+AS_USUAL: Mapping[str, object] = {"said": (), "prompts": False, "batch": None, "to": "None"}
+"""What `verify FILE` without options says of its call."""
+
 _FOLDER = "results"
 _WRITTEN = "written.json"
 MOST_BYTES = 2_000_000_000  # of model, dictionaries and other files: what is read in a second or two

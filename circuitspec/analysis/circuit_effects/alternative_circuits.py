@@ -9,6 +9,8 @@ from circuitspec.analysis.statistics.estimate import Estimate
 
 Found = Literal["found", "undecided", "none found", "not looked for"]
 
+LIMIT = 400.0  # forwards over all prompts, at most, that the search for one takes for each claim
+
 
 @dataclass(frozen=True)
 class AlternativeCircuit:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitspec.analysis.circuit_effects.alternative_circuits import AlternativeCircuit, Found
+from circuitspec.analysis.circuit_effects.alternative_circuits import LIMIT, AlternativeCircuit, Found
 from circuitspec.analysis.claims.claim_result import MIN_PROMPTS, ClaimResult, place
 from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.statistics import stats
@@ -43,7 +43,6 @@ from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 
 EXACT = 30  # components at positions that are patched exactly, both ways
-LIMIT = 400.0  # forwards over all prompts, at most, for each claim
 SLACK = 0.05  # of recovered performance: what is not worse by more than this is as good
 
 

@@ -106,6 +106,7 @@ def plan(
     *,
     methods: bool = False,
     tests: bool = False,
+    alternatives: bool = False,
 ) -> ShownText:
     """What `verify` would run (experiments, base, source, sites, forwards, memory), without running anything.
 
@@ -117,14 +118,14 @@ def plan(
 
     shape = None if model is None else _shape_of(model)
     if isinstance(hypothesis, Document):
-        return ShownText(plan_document(hypothesis, sweep=methods, tests=tests, shape=shape))
+        return ShownText(plan_document(hypothesis, sweep=methods, tests=tests, alternatives=alternatives, shape=shape))
     if not isinstance(hypothesis, str | PathLike) or is_prompts_file(Path(hypothesis)):
         return ShownText(plan_study(given_study(hypothesis, "plan"), shape=shape))
     file, given = Path(hypothesis), model is not None
     if is_to_explore(file, model_given=given):
         return ShownText(plan_study(load_exploration(file, model_given=given), shape=shape))
     document = load_hypothesis(file, model_given=given)
-    return ShownText(plan_document(document, sweep=methods, tests=tests, shape=shape))
+    return ShownText(plan_document(document, sweep=methods, tests=tests, alternatives=alternatives, shape=shape))
 
 
 def check(hypothesis: PromptsLike) -> CheckFindings:
