@@ -13,7 +13,7 @@ from circuitspec.cli.options import DEVICE, FILE, NO_STORE, STORE, make_director
 from circuitspec.cli.outputs import check_outputs, command_line, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.runtime.files import write_whole
-from circuitspec.runtime.importing import uncollected
+from circuitspec.runtime.quick_imports import uncollected
 
 if TYPE_CHECKING:
     from circuitspec.exploration.request import Kind

@@ -11,7 +11,7 @@ import click
 from circuitspec.cli.answering import answering
 from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE
 from circuitspec.cli.waiting import waiting
-from circuitspec.runtime.importing import uncollected
+from circuitspec.runtime.quick_imports import uncollected
 
 if TYPE_CHECKING:
     import pandas as pd

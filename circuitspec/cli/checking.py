@@ -9,7 +9,7 @@ import click
 from circuitspec.cli.answering import annotate, answering, show
 from circuitspec.cli.options import FILE, methods
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, exit_code
-from circuitspec.runtime.importing import uncollected
+from circuitspec.runtime.quick_imports import uncollected
 
 
 @click.command()

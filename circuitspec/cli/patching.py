@@ -14,7 +14,7 @@ from circuitspec.cli.options import DEVICE, FILE
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.hypothesis_file.grammar.dictionary_places import FORMS, DictionaryPlace
-from circuitspec.runtime.importing import uncollected
+from circuitspec.runtime.quick_imports import uncollected
 
 if TYPE_CHECKING:
     from circuitspec.hypothesis_file.load_file import Study

@@ -27,7 +27,7 @@ from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.reports.report_formats import FORMATS
-from circuitspec.runtime.importing import uncollected
+from circuitspec.runtime.quick_imports import uncollected
 
 if TYPE_CHECKING:
     from circuitspec.comparison.compared_circuits import ComparedCircuit
