@@ -27,6 +27,8 @@ from circuitspec.cli.options import (
     make_directory,
     on_the_command_line,
     store_place,
+    with_workers,
+    workers_of,
 )
 from circuitspec.cli.outputs import check_outputs, command_line, files_of
 from circuitspec.cli.waiting import waiting
@@ -125,6 +127,7 @@ _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
 @click.option("--html", "page", type=FILE, help="Write what was found as a page for a browser.")
 @BATCH_SIZE
 @DEVICE
+@with_workers
 @STORE
 @NO_STORE
 @answering
@@ -161,12 +164,12 @@ def explore(**given: Any) -> None:
     _check_outputs(asked, study, fresh)
     if asked.output_dir is not None:
         make_directory(asked.output_dir)
-    with waiting() as progress:
+    with workers_of(asked.workers, asked.worker_threads) as workers, waiting() as progress:
         progress.stage("starting torch and pyvene")
         with uncollected():
             from circuitspec.pipelines.explore import explore
 
-        found = explore(study, asked.options(), progress, command_line(asked.file), fresh)
+        found = explore(study, asked.options(), progress, command_line(asked.file), fresh, workers=workers)
     from circuitspec.exploration.output.exploration_text import render_exploration
 
     _write_findings(asked, found)
@@ -211,11 +214,15 @@ class ExploreCall:
     page: Path | None
     batch_size: int | None
     device: str
+    workers: int | None
+    worker_threads: int
     root: Path | None
     no_store: bool
 
     def check(self) -> None:
         """Raises UsageError for options that do not go together."""
+        if self.workers is not None and (self.carries or self.variable is not None):
+            raise click.UsageError("--workers runs experiments: it does not go with --carries or --variable")
         if self.carries:
             check_beside_carries()
             return

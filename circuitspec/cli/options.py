@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,7 @@ from circuitspec.reports.report_formats import FORMATS
 
 if TYPE_CHECKING:
     from circuitspec.engine.cache.stored_runner import StorePlace
+    from circuitspec.workers.shard_worker import LoadsWorkers
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,6 +35,38 @@ STORE = click.option(
     envvar="CIRCUITSPEC_STORE",
     help="Keep what is measured here, and do not measure it again.  [default: in the user's cache]",
 )
+
+
+def with_workers(command: Command) -> Command:
+    """`--workers` and `--worker-threads` for a command."""
+    command = click.option(
+        "--worker-threads",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Threads that each worker computes with, and so does this process. Results depend on them in the last "
+        "digits, and not on the number of workers.",
+    )(command)
+    return click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Run experiments in N processes on this machine, each with the model in memory.  [default: in this one]",
+    )(command)
+
+
+@contextmanager
+def workers_of(number: int | None, threads: int) -> Iterator[LoadsWorkers | None]:
+    """The workers that are asked for; None where there are to be none."""
+    if number is None:
+        yield None
+        return
+    from circuitspec.workers.processes import Processes
+
+    with Processes(number, threads) as begun:
+        yield begun
+
+
 NO_STORE = click.option(
     "--no-store",
     is_flag=True,

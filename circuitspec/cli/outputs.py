@@ -85,7 +85,14 @@ def _is_pipe(path: Path) -> bool:
         return False
 
 
-_UNSAID = ("--store", "--output-dir", "--html", "--device", "--batch-size")  # with a value; no result depends on them
+_UNSAID = (
+    "--store",
+    "--output-dir",
+    "--html",
+    "--device",
+    "--batch-size",
+    "--workers",
+)  # with a value; no result depends on them
 _NAMED = ("--draft", "--draft-helpful", "--task-from")  # files, of which the name is said
 
 

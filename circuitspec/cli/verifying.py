@@ -27,6 +27,8 @@ from circuitspec.cli.options import (
     methods,
     store_place,
     unkept,
+    with_workers,
+    workers_of,
 )
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from circuitspec.reports.reported import Reported
     from circuitspec.reports.views import Views
     from circuitspec.repository.kept_results import KeptResult
+    from circuitspec.workers.shard_worker import LoadsWorkers
 
 
 _ANEW = " (--no-store runs it)"
@@ -94,6 +97,7 @@ _NEGATIVES = "screen"  # how negative components are looked for unless --negativ
 @click.option("--tests", is_flag=True, help="Test the circuit statistically, also against random circuits.")
 @BATCH_SIZE
 @DEVICE
+@with_workers
 @STORE
 @NO_STORE
 @answering
@@ -157,17 +161,19 @@ class VerifyCall:
     sharing: float | None
     batch_size: int | None
     device: str
+    workers: int | None
+    worker_threads: int
     root: Path | None
     no_store: bool
 
-    def options(self, place: StorePlace) -> VerifyOptions:
+    def options(self, place: StorePlace, workers: LoadsWorkers | None = None) -> VerifyOptions:
         """What the verification itself is told. Whether a lock still holds is seen by running it: without the store."""
         from circuitspec.pipelines.sequential import Sequential
         from circuitspec.pipelines.verify import VerifyOptions
 
         store = None if self.locked else place
         options = VerifyOptions(self.negatives, self.batch_size, self.device, store, self.sweep, self.tests)
-        options = replace(options, alternatives=(self.sharing or 0.0) if self.alternatives else None)
+        options = replace(options, workers=workers, alternatives=(self.sharing or 0.0) if self.alternatives else None)
         return replace(options, sequential=Sequential(self.at_most)) if self.sequential else options
 
     @property
@@ -183,6 +189,7 @@ class VerifyCall:
             *(("--sharing", f"{self.sharing:g}") if self.sharing else ()),
             *(() if self.device == DEFAULT_DEVICE else ("--device", self.device)),
             *(("--locked",) if self.locked else ()),
+            *(("--worker-threads", f"{self.worker_threads}") if self.workers else ()),  # not how many: it is no matter
         )
 
     @property
@@ -220,7 +227,7 @@ def _run(document: Document, asked: VerifyCall, place: StorePlace) -> tuple[Outc
     if examined is not None:
         examined.refuse()  # before torch is imported
     starting = "starting torch and pyvene"
-    with waiting() as shown:
+    with workers_of(asked.workers, asked.worker_threads) as workers, waiting() as shown:
         progress = TimedProgress(shown, starting) if asked.profile else shown
         shown.stage(starting)
         with uncollected():
@@ -228,10 +235,10 @@ def _run(document: Document, asked: VerifyCall, place: StorePlace) -> tuple[Outc
             from circuitspec.pipelines.with_locks.locked import run_as_locked
 
         if lock_file is None or examined is None:
-            outcome = run(document, asked.options(place), progress)
+            outcome = run(document, asked.options(place, workers), progress)
             findings: tuple[Diagnostic, ...] = ()
         else:
-            compared = run_as_locked(document, asked.options(place), progress, lock_file, examined)
+            compared = run_as_locked(document, asked.options(place, workers), progress, lock_file, examined)
             outcome, findings = compared.outcome, compared.findings
     if isinstance(progress, TimedProgress):
         outcome = replace(outcome, verification=replace(outcome.verification, profile=progress.ended()))

@@ -56,6 +56,10 @@ class CircuitspecError(Exception):
         for hint in dict.fromkeys(d.hint for d, _ in brief(diagnostics) if d.hint):
             self.add_note(f"help: {visible(hint)}")
 
+    def __reduce__(self) -> tuple[type[CircuitspecError], tuple[Diagnostic, ...]]:
+        """Pickled by its diagnostics: another process may raise it again."""
+        return type(self), self.diagnostics
+
 
 # shown of one code: of mistakes in the hypothesis each is one of a kind; of the prompts they repeat, row after row
 MOST_SHOWN = 50

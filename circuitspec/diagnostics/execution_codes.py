@@ -447,4 +447,28 @@ EXECUTION: dict[str, CodeInfo] = {
         "{reference: {file: others.jsonl}}`; prompts from templates have them by themselves if the lists hold "
         "enough), write `value: resample`, or verify the file without `--sequential`.",
     ),
+    "CS590": CodeInfo(
+        "workers die",
+        "With `--workers` or `--ray`, experiments are run by other processes. One that dies is replaced, and what it "
+        "was at is run again, once: what kills a process, as running out of memory does, would kill the next one too. "
+        "What was measured by then is stored, so that the same command goes on behind it. Use fewer workers (each has "
+        "the activations of a batch), a smaller `--batch-size`, or a machine with more memory.",
+    ),
+    "CS591": CodeInfo(
+        "workers differ from the process that asks them",
+        "Workers load the model themselves, and compute with what is installed where they run. Values of other "
+        "weights, of other versions of circuitspec, torch, transformers, pyvene or numpy, or of another processor "
+        "would be mixed with those of this process. Install the same versions on every machine, and pin the model's "
+        "`revision`.",
+    ),
+    "CS592": CodeInfo(
+        "Ray is not installed",
+        "`--ray` runs experiments on a Ray cluster, for which the package ray is needed: `pip install "
+        "'circuitspec[ray]'`, on every machine of the cluster. `--workers` runs them on this machine without it.",
+    ),
+    "CS593": CodeInfo(
+        "no Ray cluster",
+        "No cluster answers at the address that `--ray` was given (or that RAY_ADDRESS says), or Ray does not start on "
+        "this machine. `ray status` says whether one runs; `--ray` alone begins one here for the time of the command.",
+    ),
 }

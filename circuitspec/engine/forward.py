@@ -328,6 +328,11 @@ class Forward:
         return self.prompts_run / self.task.n
 
     @property
+    def counted(self) -> tuple[int, float]:
+        """Prompts run, and of how many of them the work was saved."""
+        return self.prompts_run, self._saved
+
+    @property
     def forwards_saved(self) -> float:
         return self._saved / self.task.n
 

@@ -29,6 +29,7 @@ from circuitspec.engine.records import Records, single_runs, with_means
 from circuitspec.engine.scheduling.batched_sweep import Measured, Sweeper
 from circuitspec.engine.scheduling.needs import Needs, Unpatched, needs_of
 from circuitspec.engine.scheduling.parts import KeepsParts
+from circuitspec.engine.scheduling.shards import MeasuredShard, Measurement, RunnerSettings, Shard
 from circuitspec.engine.validation.pattern_test import pattern_test
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant, passes, texts_of
@@ -70,6 +71,7 @@ class Runner(Forward):
     ) -> None:
         super().__init__(loaded, task, progress=progress, rows=rows, edges=edges, side=side, executor=executor)
         self._own: Mapping[str, OwnMetric] = own or {}
+        self._described = tuple(internals), dict(directions or {}), sweeps
         self._parted = parted
         self._sweeper = Sweeper(self)
         self._internals = Internals(self, internals, directions or {}) if internals else None
@@ -78,6 +80,7 @@ class Runner(Forward):
         self._sweeps = sweeps and not internals and not loaded.frozen_routing and not past
         self.templates = np.array([p.template for p in task.prompts.prompts], dtype=np.int64)
         self._means: dict[Source, MeanTable] = {}
+        self._learned_elsewhere: dict[Source, frozenset[Tap]] = {}
         self._patterns_tested = False
 
     @property
@@ -137,12 +140,9 @@ class Runner(Forward):
             return Records(columns, templates)
         check_counterparts(wanted, self.task)
         needs = self._needs(wanted)
-        averaged = self.task.averaged.n / self.task.n
-        expected = passes((*wanted, *needs.bases), frozenset(self._means), averaged)
         if among is None:
-            self.expect(round(expected * self.task.n))
-        for source, taps in sorted(mean_sources(needs.sources).items(), key=lambda item: str(item[0])):
-            self._learn_means(source, taps)
+            self._expect(wanted, needs)
+        self._learn(needs)
         batches = self.batches if among is None else self._batches_of(self.task, self.rows.whole, self.side, among)
         for batch in batches:
             for _ in self.in_parts(batch, lambda part: self._run_batch(part, needs, columns, parts)):
@@ -156,6 +156,90 @@ class Runner(Forward):
     def take_means(self, other: Runner) -> None:
         """Use the means that another runner took, whose task has this one's prompts first, and the same reference."""
         self._means = dict(other._means)
+
+    def _expect(self, wanted: Sequence[Experiment], needs: Needs) -> None:
+        averaged = self.task.averaged.n / self.task.n
+        expected = passes((*wanted, *needs.bases), frozenset({*self._means, *self._learned_elsewhere}), averaged)
+        self.expect(round(expected * self.task.n))
+
+    def _learn(self, needs: Needs) -> None:
+        """The means that are patched."""
+        for source, taps in sorted(mean_sources(needs.sources).items(), key=lambda item: str(item[0])):
+            self._learn_means(source, taps)
+
+    # ---------------------------------------------------------------------------------------------- by other processes
+
+    @property
+    def settings(self) -> RunnerSettings:
+        """What makes a runner in another process run as this one does."""
+        internals, directions, sweeps = self._described
+        loaded, filled = self.loaded, self.rows.budget is not None
+        return RunnerSettings(
+            self.task,
+            self.rows.whole,
+            self.budget if self.rows.budget is None else self.rows.budget,
+            filled,
+            self.side,
+            sweeps,
+            internals,
+            directions,
+            self._parted,
+            loaded.shape,
+            loaded.dictionaries,
+            loaded.frozen_routing,
+        )
+
+    @torch.no_grad()
+    def announced(self, wanted: Sequence[Experiment]) -> None:
+        """Check that these single runs can be run, and count what every process runs for all of its shards of them: the
+        means that it learns, once. Raises as `run` does before the first forward."""
+        check_counterparts(wanted, self.task)
+        needs = self._needs(wanted)
+        self._expect(wanted, needs)
+        for source, taps in mean_sources(needs.sources).items():
+            wanted_taps = self._with_worked_out(taps)
+            known = self._learned_elsewhere.get(source, frozenset())
+            if source.prompts is not None and not wanted_taps <= known:
+                self._learned_elsewhere[source] = wanted_taps
+                self.count(len(grouping(self.task, source.kind, texts_of(source.prompts)).used))
+
+    @torch.no_grad()
+    def prepared_for(self, shard: Shard) -> Needs:
+        """What `measured_shard` takes besides the shard; means that are patched are learned, unless they are known."""
+        needs = self._needs(shard.experiments)
+        self._learn(needs)
+        return needs
+
+    @torch.no_grad()
+    def measured_shard(self, shard: Shard, needs: Needs) -> MeasuredShard:
+        """All of a shard. Raises as `run` does."""
+        numbers = {experiment: number for number, experiment in enumerate(shard.experiments)}
+        before, checking = np.array(self.counted), self._sweeper.checking.copy()
+
+        def work(part: Batch) -> list[Measurement]:
+            rows = tuple(part.cases)
+            return [
+                Measurement(numbers[experiment], draw, rows, values)
+                for draw, (experiment, values) in self._measured(part, needs, shard.experiments, None)
+            ]
+
+        found = [one for _, done in self.in_parts(shard.batch, work) for one in done]
+        prompts, saved = np.array(self.counted) - before - (self._sweeper.checking - checking)
+        return MeasuredShard(tuple(found), round(prompts), round(float(saved), 6))  # whatever was counted before
+
+    def joined(self, experiments: Sequence[Experiment], found: Iterable[Iterable[Measurement]]) -> Records:
+        """Single runs from what was measured of their shards, these in the order of their batches."""
+        columns: dict[Experiment, Columns] = {experiment: {} for experiment in experiments}
+        for shard in found:
+            for one in sorted(shard, key=lambda measured: (measured.draw, measured.experiment)):
+                experiment = experiments[one.experiment]
+                self._add(columns[experiment], experiment, list(one.prompts), one.draw, one.values)
+        return Records(columns, self.templates)
+
+    def counted_elsewhere(self, shard: MeasuredShard) -> None:
+        """Another process ran a shard, and told the progress of it."""
+        self.prompts_run += shard.prompts_run
+        self._saved += shard.saved
 
     @torch.no_grad()
     def outputs(
@@ -207,14 +291,22 @@ class Runner(Forward):
         """Put the metrics of this batch's prompts into the columns, instead of what an attempt before left there."""
         rows = list(batch.cases)
 
-        def add(experiment: Experiment, draw: int, metrics: Mapping[str, NDArray[np.float64]]) -> None:
-            for name, values in metrics.items():
-                column = columns[experiment].setdefault(name, np.zeros(self.task.n))
-                share = values / experiment.draws
-                column[rows] = share if draw == 0 else column[rows] + share
-
         for draw, (experiment, metrics) in self._measured(batch, needs, tuple(columns), parts):
-            add(experiment, draw, metrics)
+            self._add(columns[experiment], experiment, rows, draw, metrics)
+
+    def _add(
+        self,
+        columns: Columns,
+        experiment: Experiment,
+        rows: list[int],
+        draw: int,
+        metrics: Mapping[str, NDArray[np.float64]],
+    ) -> None:
+        """Put the metrics of these prompts into an experiment's columns: the mean over draws, the first of them 0."""
+        for name, values in metrics.items():
+            column = columns.setdefault(name, np.zeros(self.task.n))
+            share = values / experiment.draws
+            column[rows] = share if draw == 0 else column[rows] + share
 
     def _measured(
         self, batch: Batch, needs: Needs, experiments: Sequence[Experiment], parts: KeepsParts | None

@@ -79,6 +79,7 @@ from circuitspec.prompts.output_metrics import check_metrics
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.runtime.progress import Progress
+from circuitspec.workers.shard_worker import LoadsWorkers, begin_workers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -101,11 +102,13 @@ def explore(
     task_of: Study | None = None,
     *,
     loaded: LoadedModel | None = None,
+    workers: LoadsWorkers | None = None,
 ) -> ExplorationFindings:
     """Sweep, choose and draft.
 
     `command` is what is said to have made the drafts; their model and task are those of `task_of`, where one is
-    given: fresh prompts for the same circuit. The model is the file's, or the one that is `loaded` already. Raises
+    given: fresh prompts for the same circuit. The model is the file's, or the one that is `loaded` already; `workers`
+    are other processes that run experiments. Raises
     CircuitspecError as `verify` does, CS541 where nothing can be explored: no corruption, or none that breaks the
     behaviour; CS542 where the allowance is too small for anything.
     """
@@ -120,6 +123,7 @@ def explore(
     prompts = build_prompts(subject.task, base_dir, study.source)
     loading = from_file(study, subject, options.device, progress) if loaded is None else from_memory(loaded)
     loaded, about = opened(loading, partial(_prepare, study, options, inside, prompts))
+    begin_workers(workers, subject.model, base_dir, options.device, loaded)
     task, patching, series, declared, unnamed = about.task, about.patching, about.series, about.declared, about.unnamed
     free, claimed = about.free, about.claimed
     loaded = beside(loaded, about.shape, about.dictionaries)
@@ -138,6 +142,7 @@ def explore(
         internals=internals,
         directions=directions,
         store=options.store,
+        workers=workers,
     )
     pathless = no_edges(loaded)
     with session.tested(task, edges=edges and not pathless) as (runner, _), ExitStack() as stack:

@@ -36,6 +36,7 @@ from circuitspec.prompts.tokens.answer_forms import answer_forms
 from circuitspec.prompts.tokens.tokenize import tokenize
 from circuitspec.runtime.progress import Progress
 from circuitspec.runtime.visible_text import visible
+from circuitspec.workers.shard_worker import LoadsWorkers, computing_with
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,8 +134,10 @@ class Session:
     Batches are as large as memory allows, unless `rows` gives the batch size; where `edges` are
     patched, with what these hold. `filled` lets forwards of sweeps fill the memory too. `internals` are measured beside
     the metrics of the output, projections along `directions`; `parted` means can be taken over parts of their prompts.
-    An `executor` runs the model elsewhere. A model whose own hooks take part is run one prompt at a time, in whole
-    forwards, as their owner's program does. Metrics of the caller's `own` are measured too, and are in no store.
+    An `executor` runs the model elsewhere; `workers`, which have loaded the same model, run shards of the experiments,
+    and what is run here is computed with as many threads as each of them has. A model whose own hooks take part is run
+    one prompt at a time, in whole forwards, as their owner's program does. Metrics of the caller's `own` are measured
+    too, and are in no store.
     """
 
     loaded: LoadedModel
@@ -147,6 +150,7 @@ class Session:
     directions: Mapping[str, Tensor] = field(default_factory=dict)
     store: StorePlace = None
     executor: ExecutorOf | None = None
+    workers: LoadsWorkers | None = None
     own: Mapping[str, OwnMetric] = field(default_factory=dict)
 
     @property
@@ -179,7 +183,8 @@ class Session:
 
         Raises CS545 and CS546.
         """
-        return stored_runner(runner, None if self.own else self.store, self.progress, known=known)
+        store = None if self.own else self.store
+        return stored_runner(runner, store, self.progress, known=known, workers=self.workers)
 
     def kept_batches(
         self, runner: Runner
@@ -202,7 +207,7 @@ class Session:
         if self.keeps_hooks:  # what hooks change would look like sites that are not where they should be
             with borrowed(self.loaded.model):
                 found = test(self.runner(task))
-        with borrowed(self.loaded.model, keep_hooks=self.keeps_hooks):
+        with computing_with(self.workers), borrowed(self.loaded.model, keep_hooks=self.keeps_hooks):
             runner = self.runner(task)
             yield runner, found or test(runner)
 

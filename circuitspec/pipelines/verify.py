@@ -112,6 +112,7 @@ from circuitspec.prompts.own_metrics import OwnMetric
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask, prompts_digest
 from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.runtime.progress import Progress
+from circuitspec.workers.shard_worker import LoadsWorkers, begin_workers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -128,6 +129,7 @@ class VerifyOptions:
     sweep: bool = False  # run the circuit under every combination of the six choices of method
     tests: bool = False  # test it statistically, against the model and against random circuits
     executor: ExecutorOf | None = None  # what runs the model; None: this process
+    workers: LoadsWorkers | None = None  # other processes that run experiments; None: there are none
     alternatives: float | None = None  # look for other circuits, with at most this share of the declared components
     sequential: Sequential | None = None  # draw prompts until every claim is decided; None: as many as the file asks
     own: Mapping[str, OwnMetric] = field(default_factory=dict)  # metrics of the caller's, beside those of the table
@@ -173,6 +175,7 @@ def verify(
         loading = from_memory(loaded)
     loading = loading or from_file(document, hypothesis, options.device, progress)
     loaded, prepared = opened(loading, prepared_for)
+    begin_workers(options.workers, hypothesis.model, base_dir, options.device, loaded)
     loaded = with_dictionaries(loaded, prepared)
     loaded = _routed(loaded, hypothesis, prepared.plan, document.source)
     internals, graph, plan, task = prepared.internals, prepared.graph, prepared.plan, prepared.task
@@ -219,6 +222,7 @@ def verify(
         parted=True,
         store=options.store,
         executor=options.executor,
+        workers=options.workers,
         own=options.own,
     )
     with session.tested(task, edges=any(e.readings for e in planned)) as (runner, tested):

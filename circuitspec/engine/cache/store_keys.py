@@ -56,14 +56,20 @@ class RunSetting:
     padding: Literal["left", "right"]
     packages: tuple[tuple[str, str], ...]  # names and versions
     code: str  # digest: within one version the code changes while it is worked on
+    threads: int | None = None  # of workers, whose values are the same to the last digit; None: whatever torch takes
 
     @property
     def digest(self) -> str:
         return _digest(asdict(self))
 
 
-def setting_of(loaded: LoadedModel, padding: Literal["left", "right"] = "right") -> RunSetting:
-    """The setting in which this model runs now. Reads all weights once."""
+def setting_of(
+    loaded: LoadedModel, padding: Literal["left", "right"] = "right", threads: int | None = None
+) -> RunSetting:
+    """The setting in which this model runs now, by workers with so many `threads` if there are any.
+
+    Reads all weights once.
+    """
     import torch
 
     weight = next(loaded.model.parameters())
@@ -77,6 +83,7 @@ def setting_of(loaded: LoadedModel, padding: Literal["left", "right"] = "right")
         padding=padding,
         packages=tuple((name, version(name)) for name in _PACKAGES),
         code=_code_digest() if loaded.architecture.family in SUPPORTED else _with_entry(loaded),
+        threads=threads,
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.cache.experiment_store import Store
+from circuitspec.engine.cache.sharded_chunks import ShardedChunks
 from circuitspec.engine.cache.store_keys import Keys, setting_of
 from circuitspec.engine.records import PromptValues, Records, single_runs, with_means
 from circuitspec.experiments.experiment import Experiment, Source, Variant, passes, runs_of
@@ -24,9 +25,11 @@ from circuitspec.runtime.progress import Interrupted, Progress
 if TYPE_CHECKING:
     from circuitspec.engine.runner import Runner
     from circuitspec.engine.scheduling.parts import KeepsParts
+    from circuitspec.engine.scheduling.shards import RunsShards
 
 SECONDS = 10.0  # after which what is measured is on the disk, and outlives the machine
 REPEATED = 0.1  # at most this share of the passes may be repeated for what is measured to be stored whole
+LEAST_ELSEWHERE = 32  # passes of a chunk that other processes run: there is to be some for each of them
 LEAST = 256  # passes of a chunk at node level, where forwards take many experiments; at other levels laid-out edges
 # take memory, and chunks are as small as `REPEATED` allows
 BATCHES = "batches"  # the folder of what was measured in batches of prompts that are drawn until claims are decided
@@ -140,6 +143,7 @@ class StoredRunner:
     the forwards, of the run that was stopped: its values are those of an undisturbed run to the last digit. A chunk
     repeats some passes (the clean run, the runs that patched values come from), which may be no more than the share
     `REPEATED` of its own; at node level it has at least `least` of these. Without a store all are run at once.
+    Chunks that are run `elsewhere`, batch by batch and several at a time, are the same with a store and without.
     """
 
     def __init__(
@@ -151,9 +155,11 @@ class StoredRunner:
         parts: StoredParts | None = None,
         least: int = LEAST,
         known: Mapping[Experiment, PromptValues] | None = None,
+        elsewhere: ShardedChunks | None = None,
     ) -> None:
         self._known = known or {}
         self._runner, self._store, self._progress = runner, store, progress
+        self._elsewhere = elsewhere
         self._parts = parts
         self._least = least
         self._asked: set[Experiment] = set()
@@ -192,23 +198,31 @@ class StoredRunner:
         self._progress.plan(len(wanted), len(values), round(self._passes(missing) * task.n) if missing else 0)
         first = missing if self._parts is None or not missing else self._parts.missing_at_first(wanted, missing)
         chunks = [*self._chunks(first)]
-        for chunk in chunks:
+        to_run = [chunk for chunk in chunks if not values.keys() >= {*chunk}]
+        if to_run and self._parts is not None and len(chunks) > 1:
+            self._parts.keep_missing(wanted, frozenset(first))
+        for chunk, measured in zip(to_run, self._measured(to_run), strict=True):
             left = [experiment for experiment in chunk if experiment not in values]
-            if not left:
-                continue
-            if self._parts is not None and len(chunks) > 1:
-                self._parts.keep_missing(wanted, frozenset(first))
-            measured = self._runner.run(chunk) if self._parts is None else self._runner.run(chunk, self._parts)
             new = {experiment: measured[experiment] for experiment in left}
             if self._store is not None:
                 self._store.put(new)
-            if self._parts is not None:
+            if self._parts is not None and (self._elsewhere is None or chunk is to_run[-1]):
                 self._parts.store.drop_own()
+                if chunk is not to_run[-1]:
+                    self._parts.keep_missing(wanted, frozenset(first))
             values |= new
             self.measured.update(new)
             self._progress.measured(len(left))
         templates = np.array([prompt.template for prompt in task.prompts.prompts], dtype=np.int64)
         return with_means(Records({experiment: values[experiment] for experiment in wanted}, templates), asked)
+
+    def _measured(self, chunks: Sequence[Sequence[Experiment]]) -> Iterator[Records]:
+        """The records of these chunks, one after the other."""
+        if self._elsewhere is not None:
+            yield from self._elsewhere.run(chunks)
+            return
+        for chunk in chunks:
+            yield self._runner.run(chunk) if self._parts is None else self._runner.run(chunk, self._parts)
 
     def most_passes(self, experiments: Sequence[Experiment]) -> float:
         """Passes over all prompts that running these takes at most, if none of them is in the store.
@@ -230,7 +244,7 @@ class StoredRunner:
 
     def _chunks(self, experiments: Sequence[Experiment]) -> Iterator[list[Experiment]]:
         """The experiments, those that repeat the same passes together."""
-        if self._store is None:
+        if self._store is None and self._elsewhere is None:
             yield from [list(experiments)] if experiments else []
             return
         groups: dict[_Kind, int] = {}
@@ -308,30 +322,38 @@ def stored_runner(
     place: StorePlace,
     progress: Progress,
     *,
-    least: int = LEAST,
+    least: int | None = None,
     known: Mapping[Experiment, PromptValues] | None = None,
+    workers: RunsShards | None = None,
 ) -> Iterator[StoredRunner]:
     """The runner with the store at `place`, where each model and set of prompts has a folder; None for no store.
 
-    What is `known` was measured already, and is neither run nor stored.
+    What is `known` was measured already, and is neither run nor stored. With `workers`, experiments are run by these;
+    values are then stored by the number of their threads too.
+
     Where a person interrupts what is done with it, `Interrupted` says how much is kept.
     """
+    least = least or (LEAST if workers is None else LEAST_ELSEWHERE)
     if place is None:
-        with _telling_what_is_kept(StoredRunner(runner, None, progress, known=known)) as bare:
+        sharded = None if workers is None else ShardedChunks(runner, workers, None)
+        unstored = StoredRunner(runner, None, progress, least=least, known=known, elsewhere=sharded)
+        with _telling_what_is_kept(unstored) as bare:
             yield bare
         return
-    keys, about = _keys_of(runner)
+    keys, about = _keys_of(runner, workers)
     with opened_at(place, keys.context[:32], about) as store, opened_within(store, PARTS) as parts:
         parts.drop_older(ABANDONED)
         kept = StoredParts(parts, keys)
-        runs = StoredRunner(runner, ExperimentStore(store, keys), progress, parts=kept, least=least, known=known)
+        sharded = None if workers is None else ShardedChunks(runner, workers, kept)
+        own = ExperimentStore(store, keys)
+        runs = StoredRunner(runner, own, progress, parts=kept, least=least, known=known, elsewhere=sharded)
         with _telling_what_is_kept(runs):
             yield runs
 
 
-def _keys_of(runner: Runner) -> tuple[Keys, Mapping[str, object]]:
+def _keys_of(runner: Runner, workers: RunsShards | None = None) -> tuple[Keys, Mapping[str, object]]:
     """The keys of what a runner measures, and what its folder in the store is about."""
-    setting = setting_of(runner.loaded, runner.batches[0].side)
+    setting = setting_of(runner.loaded, runner.batches[0].side, None if workers is None else workers.threads)
     about = {
         "model": runner.loaded.provenance.id,
         "prompts": runner.task.n,

@@ -196,6 +196,7 @@ class Sweeper:
         self._forward = forward
         self._shortcut = Shortcut(forward)
         self._checked: set[str] = set()
+        self.checking = np.zeros(2)  # prompts run to find that out, and what of them was saved
         shape = forward.loaded.shape
         self._cost = ForwardCost(shape.n_layers, tokens_beside(shape, forward.device.type))
 
@@ -222,7 +223,9 @@ class Sweeper:
         here = SweepSetting(batch, inputs, sweep.base, run, values, columns, clean_logprobs, draw)
         ordered = self._ordered(sweep, here)
         unmoved = cache(lambda expected: self._unmoved(here, expected))
+        counted = np.array(self._forward.counted)
         self._check(here, ordered)
+        self.checking += np.array(self._forward.counted) - counted
 
         def new(measured: Mapping[Experiment, Mapping[str, NDArray[np.float64]]]) -> Iterator[Measured]:
             for experiment, found in measured.items():

@@ -209,14 +209,16 @@ def _first_value(
     At most that, where a head may attend to nothing; times its gate, where it has one. Of a pair of heads it is both
     values side by side, normed.
     """
-    given, z = architecture.clipped(other[tap]), Tap(reader, "z")
+    z = Tap(reader, "z")
     if shape.latent is None:
+        given = architecture.clipped(other[tap])
         slices = given.view(*given.shape[:2], shape.slices_of_head, shape.n_kv_heads, -1)
         values = slices.transpose(2, 3).flatten(-2)  # [row, pos, kv head, d_head]
         heads = values.repeat_interleave(shape.n_heads // shape.n_kv_heads, -2)
     else:
-        channels = [value_channels(tap.layer, head, architecture, shape)[2] for head in range(shape.n_heads)]
-        heads = torch.stack([given[..., own] for own in channels], -2)
+        found = [value_channels(tap.layer, head, architecture, shape) for head in range(shape.n_heads)]
+        given = architecture.clipped(other[found[0][0]])
+        heads = torch.stack([given[..., channels] for _, _, channels in found], -2)
     if shape.query_gates:
         heads = heads * torch.sigmoid(gates(used[Tap(tap.layer, "q")], shape))
     heads = heads.flatten(-2)
