@@ -39,15 +39,49 @@ def check(files: tuple[Path, ...], format_: str) -> None:
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=FILE, required=False)
 @methods("Say what `verify --methods` would add.")
 @click.option("--tests", is_flag=True, help="Say what `verify --tests` would add.")
+@click.option(
+    "--model-shape",
+    metavar="LAYERSxHEADSxCHANNELS",
+    help="Without FILE: the memory and forwards that a model of this size would take, laid out like Llama; further "
+    "numbers after commas, as in 80x64x8192,kv=8,mlp=28672,vocab=128256.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16", "float64"]),
+    help="With --model-shape.  [default: float32]",
+)
+@click.option("--prompts", type=click.IntRange(min=1), help="With --model-shape: how many.  [default: 100]")
+@click.option("--tokens", type=click.IntRange(min=1), help="With --model-shape: of a prompt.  [default: 16]")
+@click.option("--batch-size", type=click.IntRange(min=1), help="With --model-shape.  [default: by memory]")
 @answering
-def plan(file: Path, sweep: bool, tests: bool) -> None:
+def plan(
+    file: Path | None,
+    sweep: bool,
+    tests: bool,
+    model_shape: str | None,
+    dtype: str | None,
+    prompts: int | None,
+    tokens: int | None,
+    batch_size: int | None,
+) -> None:
     """Print what `verify` would run on FILE, without running it.
 
-    Of a file with a model and a task alone, what `explore` would take.
+    Of a file with a model and a task alone, what `explore` would take. With --model-shape, what a model takes that is
+    not at hand.
     """
+    numbers = {"--dtype": dtype, "--prompts": prompts, "--tokens": tokens, "--batch-size": batch_size}
+    if model_shape is not None:
+        if file is not None or sweep or tests:
+            raise click.UsageError("--model-shape is without a file: of FILE, `plan` knows the model")
+        click.echo(_of_shape(model_shape, dtype or "float32", prompts or 100, tokens, batch_size))
+        return
+    if file is None:
+        raise click.UsageError("name a FILE, or give --model-shape")
+    if given := [name for name, value in numbers.items() if value is not None]:
+        raise click.UsageError(f"{given[0]} is for --model-shape: FILE says what it is")
     if _is_to_explore(file):
         if sweep or tests:
             raise click.UsageError(f"--methods and --tests are about `verify`, and {file} has no circuit to verify")
@@ -60,6 +94,17 @@ def plan(file: Path, sweep: bool, tests: bool) -> None:
         from circuitspec.pipelines.plan import plan_file
 
     click.echo(plan_file(file, sweep=sweep, tests=tests))
+
+
+def _of_shape(text: str, dtype: str, prompts: int, tokens: int | None, rows: int | None) -> str:
+    with uncollected():
+        from circuitspec.pipelines.whole_model.model_plan import TOKENS, PlannedModel, plan_model
+
+    try:
+        model = PlannedModel.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--model-shape") from None
+    return plan_model(model, dtype, prompts, TOKENS if tokens is None else tokens, rows)
 
 
 def _is_to_explore(file: Path) -> bool:
