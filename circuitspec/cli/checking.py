@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -57,33 +59,21 @@ def check(files: tuple[Path, ...], format_: str) -> None:
 @click.option("--tokens", type=click.IntRange(min=1), help="With --model-shape: of a prompt.  [default: 16]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="With --model-shape.  [default: by memory]")
 @answering
-def plan(
-    file: Path | None,
-    sweep: bool,
-    tests: bool,
-    model_shape: str | None,
-    dtype: str | None,
-    prompts: int | None,
-    tokens: int | None,
-    batch_size: int | None,
-) -> None:
+def plan(**given: Any) -> None:
     """Print what `verify` would run on FILE, without running it.
 
     Of a file with a model and a task alone, what `explore` would take. With --model-shape, what a model takes that is
     not at hand.
     """
-    numbers = {"--dtype": dtype, "--prompts": prompts, "--tokens": tokens, "--batch-size": batch_size}
-    if model_shape is not None:
-        if file is not None or sweep or tests:
-            raise click.UsageError("--model-shape is without a file: of FILE, `plan` knows the model")
-        click.echo(_of_shape(model_shape, dtype or "float32", prompts or 100, tokens, batch_size))
+    asked = PlanCall(**given)
+    asked.check()
+    if asked.model_shape is not None:
+        click.echo(_of_shape(asked.model_shape, asked))
         return
-    if file is None:
-        raise click.UsageError("name a FILE, or give --model-shape")
-    if given := [name for name, value in numbers.items() if value is not None]:
-        raise click.UsageError(f"{given[0]} is for --model-shape: FILE says what it is")
+    file = asked.file
+    assert file is not None
     if _is_to_explore(file):
-        if sweep or tests:
+        if asked.sweep or asked.tests:
             raise click.UsageError(f"--methods and --tests are about `verify`, and {file} has no circuit to verify")
         from circuitspec.exploration.preview import plan_study
         from circuitspec.hypothesis_file.load_file import load_exploration
@@ -93,10 +83,34 @@ def plan(
     with uncollected():
         from circuitspec.pipelines.plan import plan_file
 
-    click.echo(plan_file(file, sweep=sweep, tests=tests))
+    click.echo(plan_file(file, sweep=asked.sweep, tests=asked.tests))
 
 
-def _of_shape(text: str, dtype: str, prompts: int, tokens: int | None, rows: int | None) -> str:
+@dataclass(frozen=True)
+class PlanCall:
+    """What `plan` was asked; a file, or a model's shape with numbers beside it."""
+
+    file: Path | None
+    sweep: bool
+    tests: bool
+    model_shape: str | None
+    dtype: str | None
+    prompts: int | None
+    tokens: int | None
+    batch_size: int | None
+
+    def check(self) -> None:
+        """Raises UsageError where it is both, or neither."""
+        if self.model_shape is not None and (self.file is not None or self.sweep or self.tests):
+            raise click.UsageError("--model-shape is without a file: of FILE, `plan` knows the model")
+        if self.model_shape is None and self.file is None:
+            raise click.UsageError("name a FILE, or give --model-shape")
+        for name in ("dtype", "prompts", "tokens", "batch_size"):
+            if self.model_shape is None and getattr(self, name) is not None:
+                raise click.UsageError(f"--{name.replace('_', '-')} is for --model-shape: FILE says what it is")
+
+
+def _of_shape(text: str, asked: PlanCall) -> str:
     with uncollected():
         from circuitspec.pipelines.whole_model.model_plan import TOKENS, PlannedModel, plan_model
 
@@ -104,7 +118,7 @@ def _of_shape(text: str, dtype: str, prompts: int, tokens: int | None, rows: int
         model = PlannedModel.parse(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--model-shape") from None
-    return plan_model(model, dtype, prompts, TOKENS if tokens is None else tokens, rows)
+    return plan_model(model, asked.dtype or "float32", asked.prompts or 100, asked.tokens or TOKENS, asked.batch_size)
 
 
 def _is_to_explore(file: Path) -> bool:
