@@ -463,8 +463,11 @@ class _Planner:
             own = everywhere(path) if pinned else path
             restored = None
             if ablation.level == "edge":
-                ablated = edge_level.ablating(merged(edges_of(own, shape)[0]), source, shape, self.graph.measured)
-                if corrupt is not None:
+                edges = merged(edges_of(own, shape)[0])
+                ablated = edge_level.ablating(edges, source, shape, self.graph.measured)
+                if corrupt is not None and 0 < len(ablated.readings) == len(edges):
+                    restored = replace(ablated, base=corrupt, source=CLEAN_VALUES)
+                elif corrupt is not None:
                     restored = edge_level.restoring([own], corrupt, shape)
             else:
                 readings = path_level.along([own], shape, self.text)

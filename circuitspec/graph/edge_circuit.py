@@ -14,6 +14,7 @@ from circuitspec.graph.edges import (
     Sender,
     Writer,
     count_edges,
+    every_receiver,
     inputs_of,
     is_between,
     is_writer,
@@ -28,7 +29,7 @@ from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of
 from circuitspec.graph.paths import everywhere as acting_everywhere
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Between, Head, Input, KvHead, Logits
+from circuitspec.hypothesis_file.grammar.components import Between, Head, Input, KvHead
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
@@ -200,29 +201,33 @@ def live_receivers(
     layer: all are needed, or none.
     """
     order = senders(shape)
-    live: set[Receiver] = {Receiver(Logits())}
-    needed: set[Sender] = set()
+    dead: set[Receiver] = set()
+    unneeded: dict[Sender, int] = {sender: place for place, sender in enumerate(order)}  # in order, with its place
 
     def need(sender: Sender) -> None:
-        needed.add(sender)
+        unneeded.pop(sender, None)
         if isinstance(sender, Head) and shape.heads_hang_together:
-            needed.update(Head(sender.layer, head) for head in range(shape.n_heads))
+            for head in range(shape.n_heads):
+                unneeded.pop(Head(sender.layer, head), None)
 
     for component in measured:
         need(component)
     for receiver in reversed(receivers(shape)):
-        if not receiver.at_logits and not any(owner in needed for owner in owners(receiver, shape)):
+        if not unneeded:
+            return every_receiver(shape) - dead
+        if not receiver.at_logits and all(owner in unneeded for owner in owners(receiver, shape)):
+            dead.add(receiver)
             continue
-        live.add(receiver)
-        for sender in order[: senders_before(receiver, shape)]:
-            if kept is not None:
-                carried = sender in kept.get(receiver, {})
-            else:
-                cut = (ablated or {}).get(receiver, {}).get(sender)
-                carried = cut is None or not cut.is_everywhere
-            if carried:
-                need(sender)
-    return frozenset(live)
+        before = senders_before(receiver, shape)
+        if kept is not None:
+            carried = [s for s in kept.get(receiver, {}) if unneeded.get(s, before) < before]
+        else:
+            cut = (ablated or {}).get(receiver, {})
+            early = [s for s, place in unneeded.items() if place < before]
+            carried = [s for s in early if s not in cut or not cut[s].is_everywhere]
+        for sender in carried:
+            need(sender)
+    return every_receiver(shape) - dead
 
 
 def unfed(circuit: EdgeCircuit, graph: CircuitGraph) -> tuple[str, ...]:
@@ -261,6 +266,8 @@ def _members(graph: CircuitGraph, *, everywhere: bool = False) -> dict[Sender | 
 
 
 def _joined(first: Kept, second: Kept) -> Kept:
+    if not first or not second:
+        return first or second
     found: dict[Receiver, dict[Sender, Where]] = {}
     for kept in (first, second):
         for receiver, by_sender in kept.items():

@@ -81,6 +81,7 @@ class Edge:
     where: Where
 
 
+@lru_cache(maxsize=8)
 def senders(shape: ModelShape) -> tuple[Sender, ...]:
     """All senders, in the order in which they are computed."""
     found: list[Component] = [component for kind, component in WHOLE.items() if kind.sends]
@@ -89,6 +90,7 @@ def senders(shape: ModelShape) -> tuple[Sender, ...]:
     return tuple(component for component in found if is_sender(component))
 
 
+@lru_cache(maxsize=8)
 def receivers(shape: ModelShape) -> tuple[Receiver, ...]:
     """All receivers, in the order in which they read."""
     found: list[tuple[Component, Port | None]] = []
@@ -96,6 +98,12 @@ def receivers(shape: ModelShape) -> tuple[Receiver, ...]:
         found += [(one, port) for kind, port in _READING for one in all_of(kind, layer, shape.counts)]
     found += [(component, None) for kind, component in WHOLE.items() if kind.reads]
     return tuple(Receiver(component, port) for component, port in found if is_reader(component))
+
+
+@lru_cache(maxsize=8)
+def every_receiver(shape: ModelShape) -> frozenset[Receiver]:
+    """All of `receivers`, as a set."""
+    return frozenset(receivers(shape))
 
 
 def senders_before(receiver: Receiver, shape: ModelShape) -> int:

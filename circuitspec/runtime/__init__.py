@@ -1,5 +1,5 @@
 """What every stage may use: how far the work is, files written whole, text shown safely.
 
-In come words, paths and contents; out come lines for people and files that are whole. Nothing here knows of circuits;
-nothing else of the package is imported.
+In come numbers of prompts, bytes and text from anywhere; out come lines for a terminal and files. Nothing here knows of
+circuits; nothing else of the package is imported.
 """

@@ -22,8 +22,14 @@ def keeping(kept: Kept, source: Source, shape: ModelShape, measured: Collection[
     readings: dict[Receiver, dict[Sender, Where]] = {}
     for receiver in live_receivers(kept, shape, measured=measured):
         here = kept.get(receiver, {})
-        cut = {s: ~here[s] if s in here else everywhere for s in order[: senders_before(receiver, shape)]}
-        readings[receiver] = {s: where for s, where in cut.items() if not where.is_nowhere}
+        cut: dict[Sender, Where] = {}
+        for sender in order[: senders_before(receiver, shape)]:
+            where = here.get(sender)
+            if where is None:
+                cut[sender] = everywhere
+            elif not where.is_everywhere:
+                cut[sender] = ~where
+        readings[receiver] = cut
     return patching("clean", source, readings)
 
 
@@ -35,8 +41,7 @@ def ablating(edges: Kept, source: Source, shape: ModelShape, measured: Collectio
 
 def restoring(paths: Iterable[DeclaredPath], corrupt: Variant, shape: ModelShape) -> Experiment:
     """The corrupt run in which every edge along these paths carries the clean value of its sender."""
-    edges: Kept = merged([edge for path in paths for edge in edges_of(path, shape)[0]])
-    return patching(corrupt, CLEAN_VALUES, edges)
+    return patching(corrupt, CLEAN_VALUES, merged([edge for path in paths for edge in edges_of(path, shape)[0]]))
 
 
 def patching(base: Variant, source: Source, edges: Mapping[Receiver, Mapping[Sender, Where]]) -> Experiment:
@@ -44,8 +49,12 @@ def patching(base: Variant, source: Source, edges: Mapping[Receiver, Mapping[Sen
     sent: dict[tuple[Sender, Where], Sent] = {}  # shared, since there may be tens of thousands
     sets: dict[frozenset[Sent], frozenset[Sent]] = {}
     readings = []
+    known: dict[tuple[tuple[Sender, Where], ...], frozenset[Sent]] = {}  # many receivers read the same
     for receiver, by_sender in edges.items():
-        here = frozenset(sent.setdefault((s, where), Sent(s, where)) for s, where in by_sender.items())
+        key = tuple(by_sender.items())
+        here = known.get(key)
+        if here is None:
+            here = known[key] = frozenset(sent.setdefault(one, Sent(*one)) for one in key)
         if here:
             readings.append(Reading(receiver, sets.setdefault(here, here)))
     chosen = frozenset(readings)
