@@ -13,7 +13,7 @@ from circuitspec.analysis.prompt_rows import RowFacts, row_facts
 from circuitspec.analysis.warnings.tasks.task_warnings import task_not_done
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.dictionaries.declared_dictionaries import read_declared
-from circuitspec.engine.cache.stored_estimates import recalled_estimates
+from circuitspec.engine.cache.stored_estimates import Recalled, recalled_estimates
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges
 from circuitspec.engine.runner import Runner
@@ -31,6 +31,7 @@ from circuitspec.exploration.asked.subject import (
     swept_series,
 )
 from circuitspec.exploration.asked.unnamed_positions import check_names, declaring_last, with_last_named
+from circuitspec.exploration.asked.word_list_halves import divided_words, prompts_of_halves
 from circuitspec.exploration.draft import Sizes, write_draft
 from circuitspec.exploration.exploration_findings import Circuit, ExplorationFindings, ExploreOptions
 from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken, spots_in
@@ -150,9 +151,11 @@ def explore(
         recalled = stack.enter_context(recalled_estimates(runner, options.store))
         held_out = about.split.held_out
         judging = None if held_out is None else session.runner(held_out)
+        of_words: list[Runner] = []
 
         def forwards() -> float:
-            return runner.forwards + (0.0 if judging is None else judging.forwards * judging.task.n / task.n)
+            beside = of_words if judging is None else [judging, *of_words]
+            return runner.forwards + sum(one.forwards * one.task.n / task.n for one in beside)
 
         allowance = Allowance(options.max_forwards, forwards, stored.most_passes)
         roles = distinct_roles(task)
@@ -233,7 +236,14 @@ def explore(
         stable = None
         if options.stability and choices:
             repetition = Repetition(options, series, found.sample)
-            stable = _stability(judged_by, repetition, choices, between)
+            for words in about.words:
+                of_words.append(session.runner(words))
+            kept = [stack.enter_context(session.kept(one)) for one in of_words]
+            settings = [
+                replace(on_other_prompts(setting, one, its), by_prompt=True, recalled=Recalled(None))
+                for one, its in zip(of_words, kept, strict=True)
+            ]
+            stable = _stability(judged_by, repetition, choices, between, settings)
         circuits = tuple(
             drafted.circuit(
                 kind,
@@ -294,15 +304,21 @@ class _Judge:
 
 
 def _stability(
-    judge: _Judge, repetition: Repetition, choices: Sequence[tuple[str, Choice]], between: Links
+    judge: _Judge,
+    repetition: Repetition,
+    choices: Sequence[tuple[str, Choice]],
+    between: Links,
+    words: Sequence[ExplorationSetting],
 ) -> Stability | None:
-    """The search repeated on halves of the prompts, and with one template held out."""
+    """The search repeated on halves of the prompts, with one template held out, and on prompts of other words."""
     work, count = judge.work, repetition.options.stability
     setting = work.setting
     drafted = {kind: choice.entries for kind, choice in choices}
     what = f"repeating the search on {count} halves of the prompts"
     return work.stage(
-        what, lambda: stability(setting, repetition, drafted, between.found, judge.others, judge.described), None
+        what,
+        lambda: stability(setting, repetition, drafted, between.found, judge.others, judge.described, words),
+        None,
     )
 
 
@@ -312,6 +328,7 @@ class _Prepared:
 
     task: TokenizedTask
     split: PromptSplit
+    words: tuple[TokenizedTask, ...]  # prompts of one half of the words, and of the other
     rows: RowFacts | None
     patching: Patching
     series: tuple[PatchingSeries, ...]
@@ -357,8 +374,13 @@ def _prepare(
     task = _with_reference(split.searched, patching, series, study, tokenizer)
     if split.held_out is not None:
         split = replace(split, held_out=_with_reference(split.held_out, patching, series, study, tokenizer))
-    if options.stability and task.n < FEWEST:
-        raise CircuitspecError(_too_few_prompts(task.n, study))
+    words: tuple[TokenizedTask, ...] = ()
+    if options.stability:
+        if task.n < FEWEST:
+            raise CircuitspecError(_too_few_prompts(task.n, study))
+        halves = divided_words(study.exploration.task, study.base_dir, study.source)
+        averaged = None if task.reference is None else task.reference.n
+        words = prompts_of_halves(task, halves, study.base_dir, study.source, tokenizer, averaged)
     free = free_components(options.free, study, shape)
     claimed: tuple[Ablatable, ...] = ()
     if not dictionaries:
@@ -370,7 +392,7 @@ def _prepare(
         raise CircuitspecError(*bare)
     if lacking := _lacking(options, shape):
         raise CircuitspecError(*lacking)
-    return _Prepared(task, split, rows, patching, series, declared, free, claimed, unnamed, shape, dictionaries)
+    return _Prepared(task, split, words, rows, patching, series, declared, free, claimed, unnamed, shape, dictionaries)
 
 
 @dataclass(frozen=True)

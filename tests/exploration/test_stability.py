@@ -17,6 +17,7 @@ from circuitspec.engine.cache.stored_runner import StoredRunner
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Source
+from circuitspec.exploration.asked.word_list_halves import divided_words
 from circuitspec.exploration.exploration_findings import ExplorationFindings, ExploreOptions
 from circuitspec.exploration.forward_budget import Allowance
 from circuitspec.exploration.output.exploration_figures import pictures
@@ -140,6 +141,32 @@ def test_figures_of_a_draft_are_of_prompts_that_it_was_not_chosen_on() -> None:
     assert (recovered.n, recovered.value) == (12, pytest.approx(1.5, abs=1e-4))
     assert left.value == pytest.approx(-0.5, abs=1e-4)  # the head that hurts alone
     assert explored().judged_on == "12 other prompts, drawn anew"
+
+
+def test_words_are_divided_and_none_is_in_both_halves() -> None:
+    study = load_exploration(ROOT / "hypotheses" / "ioi-tiny.circuit.yaml")
+    task = study.exploration.task
+    first, second = divided_words(task, study.base_dir, study.source)
+    assert {name: (len(first.lists[name]), len(second.lists[name])) for name in task.lists} == {
+        "names": (12, 12),
+        "places": (4, 4),
+        "objects": (4, 4),
+    }
+    for name, words in task.lists.items():
+        assert {*first.lists[name], *second.lists[name]} == {*words}
+    assert divided_words(task.model_copy(update={"file": "rows.jsonl", "templates": ()}), study.base_dir, None) == ()
+
+
+@pytest.mark.nightly
+def test_a_search_on_other_words_is_one_of_prompts_of_these() -> None:
+    study = load_exploration(ROOT / "hypotheses" / "ioi-tiny.circuit.yaml")
+    options = ExploreOptions(free=("m*",), exact=30, drawn=0, sections=0, linked=0, stability=2)
+    found = explore(study, options, Silent(), "circuitspec explore ioi-tiny.circuit.yaml").stability
+    assert found is not None
+    honest = found.circuits[0]
+    assert honest.by_words["a2.h2", "END"] == 2  # without it nothing is left of the task
+    assert len(honest.words_unseen) == 2
+    assert all(0.5 < value < 1.5 for value in honest.words_unseen)
 
 
 @pytest.mark.nightly

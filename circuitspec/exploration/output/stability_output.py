@@ -38,11 +38,14 @@ def circuit_rows(one: CircuitStability) -> list[list[str]]:
     """A row for each member and for everything that is not noise: how often it was chosen, and its standing."""
     templates = len(one.templates)
     head = ["member", "chosen", "", "in the draft", *(["templates held out"] if templates else [])]
+    head += ["halves of the words"] if one.by_words else []
     rows = []
     for entry, chosen in one.entries.items():
         if chosen.drafted or chosen.standing != "noise":
             by_template = [f"{one.by_template[entry]} of {templates}"] if templates else []
-            rows.append(["@".join(entry), _interval(chosen.frequency), chosen.standing, _said(chosen), *by_template])
+            by_words = [f"{one.by_words[entry]} of {len(one.words_unseen)}"] if one.by_words else []
+            own = ["@".join(entry), _interval(chosen.frequency), chosen.standing, _said(chosen)]
+            rows.append([*own, *by_template, *by_words])
     return [head, *rows[:SHOWN]]
 
 
@@ -60,6 +63,9 @@ def circuit_lines(one: CircuitStability) -> list[str]:
             f"{number(value)} ({name})" for name, value in zip(one.templates, one.by_template_unseen, strict=True)
         )
         lines.append(f"on a template that it was not chosen on: {said}")
+    if one.words_unseen:
+        first, second = map(number, one.words_unseen)
+        lines.append(f"chosen on one half of the words, on the other's prompts: {first}; the other way round: {second}")
     lines += [
         f"{subset.what} ({len(subset.entries)}): recovered {briefly(subset.recovered)}, {briefly(subset.left)} is left "
         "without"
@@ -103,6 +109,10 @@ def stability_json(found: Stability) -> str:
                 {"held_out": name, "recovered": value}
                 for name, value in zip(one.templates, one.by_template_unseen, strict=True)
             ],
+            "words": {
+                "chosen": {"@".join(entry): count for entry, count in one.by_words.items()},
+                "recovered_on_the_other_half": list(one.words_unseen),
+            },
             "entries": list(one.sizes),
             "overlap": one.overlap,
             "recovered_unseen": list(one.unseen),

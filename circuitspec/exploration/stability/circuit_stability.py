@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -22,7 +22,7 @@ from circuitspec.exploration.stability.selection_frequencies import (
     false_choices,
     often,
 )
-from circuitspec.exploration.stability.subsamples import all_but_one_template, random_halves
+from circuitspec.exploration.stability.subsamples import Subsample, all_but_one_template, random_halves
 from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.hypothesis_file.grammar.components import sort_key
@@ -47,7 +47,9 @@ class CircuitStability:
     of the drafted circuit (chosen: both ends were, and the path does something by itself on that half). `by_template`
     is how many of the searches with one template held out chose an entry, out of `templates`. `sizes` are entries of
     each half's circuit, `overlap` the mean Jaccard index of two of them. `unseen` is what each half's circuit recovers
-    on the other half. `false` bounds how many entries without effect are expected among those chosen `CORE` often.
+    on the other half. `by_words` is how many of the searches on one half of the words each (of two) chose an entry,
+    and `words_unseen` what each of their circuits recovers on the other half's; empty where words cannot be divided.
+    `false` bounds how many entries without effect are expected among those chosen `CORE` often.
     """
 
     kind: str
@@ -61,6 +63,8 @@ class CircuitStability:
     unseen: tuple[float, ...]
     by_template_unseen: tuple[float, ...]
     false: float
+    by_words: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    words_unseen: tuple[float, ...] = ()
     subsets: tuple[SubsetFigure, ...] = ()
 
 
@@ -76,7 +80,7 @@ class Stability:
     n_prompts: int
     circuits: tuple[CircuitStability, ...]
     judged_on: str
-    forwards: float
+    forwards: float  # without those on prompts of other words
 
 
 def stability(
@@ -86,14 +90,18 @@ def stability(
     links: Sequence[Link],
     judged: ExplorationSetting | None,
     described: str,
+    words: Sequence[ExplorationSetting] = (),
 ) -> Stability:
     """The search repeated on halves of a setting's prompts, and on all but one template's where there are several.
 
     `drafted` are the circuits of all prompts, by kind, and `links` between members of the first of them. Subsets are
-    measured on the prompts of `judged`, or where there are none on all that were searched on. Raises AllowanceSpent.
+    measured on the prompts of `judged`, or where there are none on all that were searched on. Besides, the search is
+    made on prompts of other `words`, a setting each. Raises AllowanceSpent.
     """
     runner = setting.runner
     before = runner.forwards
+    words = words if all(own.gap.state == own.prompt_gap.state == "sound" for own in words) else ()
+    on_words = [one for own in words for one in repeated(own, (_all_of(own),), repetition)]
     labels = runner.task.prompts.templates
     halves = random_halves(runner.templates, repetition.options.stability)
     selections: dict[str, list[Selection]] = {kind: [] for kind in drafted}
@@ -101,7 +109,11 @@ def stability(
         selections[one.kind].append(one)
     circuits = tuple(
         with_subsets(
-            circuit_stability(setting, kind, own, drafted[kind], links if kind == next(iter(drafted)) else ()),
+            _with_words(
+                circuit_stability(setting, kind, own, drafted[kind], links if kind == next(iter(drafted)) else ()),
+                [one for one in on_words if one.kind == kind],
+                words,
+            ),
             judged or setting,
             own,
             drafted[kind],
@@ -111,6 +123,25 @@ def stability(
     on = described if judged is not None else "the prompts that were searched on"
     counted = int(halves[0].counted.sum())
     return Stability(len(halves), counted, runner.task.n, circuits, on, runner.forwards - before)
+
+
+def _all_of(setting: ExplorationSetting) -> Subsample:
+    return Subsample("words", "words", np.ones(setting.runner.task.n, dtype=np.bool_))
+
+
+def _with_words(
+    found: CircuitStability, selections: Sequence[Selection], settings: Sequence[ExplorationSetting]
+) -> CircuitStability:
+    """With how many searches on a half of the words chose what, and what each chose recovers on the other's prompts."""
+    if not settings:
+        return found
+    names = [{_named(entry) for entry in one.entries} for one in selections]
+    unseen = []
+    for one, other in zip(selections, reversed(settings), strict=True):
+        run = other.sufficiency(circuit_of(one.entries))
+        unseen.append(other.share(run))
+    counts = {entry: sum(entry in own for own in names) for entry in found.entries}
+    return replace(found, by_words=counts, words_unseen=tuple(unseen))
 
 
 def circuit_stability(

@@ -16,7 +16,7 @@ FIRST_SEED = 1  # of the first half; those that follow have the seeds after it
 SHORT = 24  # characters of a label that is shown as it is
 FEWEST = 2 * MIN_PROMPTS  # prompts of which halves can be searched on
 
-How = Literal["half", "template held out"]
+How = Literal["half", "template held out", "words"]
 
 
 @dataclass(frozen=True)
