@@ -110,6 +110,11 @@ _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
 @click.option(
     "--sections-only", is_flag=True, help="Restore the cross-sections of FILE's circuit, and look at nothing else."
 )
+@click.option(
+    "--thorough",
+    is_flag=True,
+    help="Run all that is patched on all prompts, also what a few of them show to do next to nothing.",
+)
 @click.option("--plan", "plan_only", is_flag=True, help="Say what this would take, by stage, and run nothing.")
 @click.option("--draft", type=FILE, help="Write the circuit with its negative components as a hypothesis.")
 @click.option("--draft-helpful", type=FILE, help="Write the circuit of helpful components alone.")
@@ -194,6 +199,7 @@ class ExploreCall:
     paths: int
     sections: int
     sections_only: bool
+    thorough: bool
     plan_only: bool
     draft: Path | None
     draft_helpful: Path | None
@@ -261,6 +267,7 @@ class ExploreCall:
             noise_at=self.noise_at,
             sections=self.sections,
             sections_only=self.sections_only,
+            thorough=self.thorough,
         )
 
 

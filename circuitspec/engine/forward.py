@@ -178,9 +178,12 @@ class Forward:
 
     # ------------------------------------------------------------------------------------------------------- memory
 
-    def in_batches(self, work: Callable[[Batch], T], most: int | None = None) -> Iterator[tuple[Batch, T]]:
-        """The work done on all prompts of the task, batch by batch, as `in_parts` does it."""
-        for batch in self.batches:
+    def in_batches(
+        self, work: Callable[[Batch], T], most: int | None = None, among: Sequence[int] | None = None
+    ) -> Iterator[tuple[Batch, T]]:
+        """The work done on all prompts of the task (those `among` all), batch by batch, as `in_parts` does it."""
+        some = among is not None
+        for batch in self._batches_of(self.task, self.rows.whole, self.side, among) if some else self.batches:
             yield from self.in_parts(batch, work, most=most)
 
     def in_parts(

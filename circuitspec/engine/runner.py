@@ -39,6 +39,8 @@ from circuitspec.prompts.output_metrics import scored, targets, upcast
 from circuitspec.prompts.own_metrics import OwnMetric, own_values, refused_whole_answers
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
+CLEAN_BYTES = 2**28  # of outputs of the clean run that are kept, at most
+
 Columns = dict[str, NDArray[np.float64]]  # metric -> [prompt]
 T = TypeVar("T")
 
@@ -75,7 +77,13 @@ class Runner(Forward):
         self._sweeps = sweeps and not internals and not loaded.frozen_routing
         self.templates = np.array([p.template for p in task.prompts.prompts], dtype=np.int64)
         self._means: dict[Source, MeanTable] = {}
+        self._clean: dict[Batch, Tensor] | None = None  # log probabilities, where they are kept
         self._patterns_tested = False
+
+    def keep_clean(self) -> None:
+        """Let the clean run's outputs be kept from one call to the next, as long as they are few: all divergences are
+        measured against them, and searches call often."""
+        self._clean = {}
 
     @property
     def measured_beside(self) -> tuple[str, ...]:
@@ -102,10 +110,16 @@ class Runner(Forward):
         return found | own_values(self._own, run, len(batch.prompts))
 
     @torch.no_grad()
-    def run(self, experiments: Iterable[Experiment], parts: KeepsParts | None = None) -> Records:
+    def run(
+        self,
+        experiments: Iterable[Experiment],
+        parts: KeepsParts | None = None,
+        among: Sequence[int] | None = None,
+    ) -> Records:
         """Every metric of every experiment for every prompt; where noise is drawn, its mean over the draws.
 
-        What `parts` know of a batch is not run; what is measured is handed to them after each forward.
+        What `parts` know of a batch is not run; what is measured is handed to them after each forward. Where prompts
+        `among` all are named, by their numbers, these alone are run, and the values are theirs, in this order.
 
         Raises CS366 for values that are patched at tokens to which none of the source corresponds.
 
@@ -116,19 +130,22 @@ class Runner(Forward):
         """
         asked = tuple(dict.fromkeys(experiments))
         wanted = single_runs(asked)
+        prompts = list(range(self.task.n) if among is None else among)
+        templates = self.templates[prompts]
         columns: dict[Experiment, Columns] = {e: {} for e in wanted}
-        if not wanted:
-            return Records(columns, self.templates)
+        if not wanted or not prompts:
+            return Records(columns, templates)
         check_counterparts(wanted, self.task)
         needs = self._needs(wanted)
-        averaged = self.task.averaged.n / self.task.n
-        expected = passes((*wanted, *needs.bases), frozenset(self._means), averaged)
-        self.expect(round(expected * self.task.n))
+        expected = passes((*wanted, *needs.bases), frozenset(self._means), self.task.averaged.n / len(prompts))
+        self.expect(round(expected * len(prompts)))
         for source, taps in sorted(mean_sources(needs.sources).items(), key=lambda item: str(item[0])):
             self._learn_means(source, taps)
-        for _ in self.in_batches(lambda part: self._run_batch(part, needs, columns, parts)):
+        for _ in self.in_batches(lambda part: self._run_batch(part, needs, columns, parts), among=among):
             pass
-        return with_means(Records(columns, self.templates), asked)
+        if among is not None:
+            columns = {e: {name: whole[prompts] for name, whole in own.items()} for e, own in columns.items()}
+        return with_means(Records(columns, templates), asked)
 
     @torch.no_grad()
     def outputs(
@@ -214,7 +231,7 @@ class Runner(Forward):
             for source, layout in dict.fromkeys((source, self._laid_out_as(base)) for source, base in sources):
                 if (source, layout) not in values:
                     values[source, layout] = self._values(batch, source, layout, needs, runs)
-            clean_logprobs = upcast(runs.of(CLEAN).logits).log_softmax(-1)
+            clean_logprobs = self._clean_logprobs(batch, needs, runs)
             last: tuple[Experiment, Tensor, Mapping[Tap, Tensor]] | None = None
             for experiment in single:
                 at = self._laid_out_as(experiment.base)
@@ -236,6 +253,18 @@ class Runner(Forward):
                 given = values[sweep.source, self._laid_out_as(sweep.base)]
                 found = self._sweeper.run(sweep, batch, unpatched, given, clean_logprobs, draw, known, parts)
                 yield from ((draw, one) for one in found)
+
+    def _clean_logprobs(self, batch: Batch, needs: Needs, runs: Unpatched) -> Tensor:
+        """Those of the clean run, `[reading, vocabulary]`; it is not run for them alone where they are kept."""
+        if self._clean is not None and batch in self._clean and not needs.reads(CLEAN):
+            self.progress.advance(len(batch.cases))
+            return self._clean[batch]
+        found = upcast(runs.of(CLEAN).logits).log_softmax(-1)
+        if self._clean is not None:
+            held = sum(one.nbytes for one in self._clean.values())
+            if batch not in self._clean and held + found.nbytes <= CLEAN_BYTES:
+                self._clean[batch] = found
+        return found
 
     def _values(
         self, batch: Batch, source: Source, base: Variant, needs: Needs, runs: Unpatched

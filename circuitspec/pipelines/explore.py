@@ -25,15 +25,16 @@ from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
 from circuitspec.exploration.request import SWEPT, searched_for
 from circuitspec.exploration.search.circuit_selection import Choice
 from circuitspec.exploration.search.component_sweep import ComponentSweep
-from circuitspec.exploration.search.corruption_traces import trace
 from circuitspec.exploration.search.cross_sections import Sections
 from circuitspec.exploration.search.estimable import ESTIMABLE, inestimable
 from circuitspec.exploration.search.exact_sweeps import sweep_all, zoom
 from circuitspec.exploration.search.feature_search import FeatureSearch, of_features
-from circuitspec.exploration.search.gate_search import Pair, scan_gates
 from circuitspec.exploration.search.neuron_search import Refined
 from circuitspec.exploration.search.patching_series import PatchingSeries
 from circuitspec.exploration.search.path_search import Link, Links
+from circuitspec.exploration.search.prompt_race import looks_of
+from circuitspec.exploration.search.reactions.corruption_traces import trace
+from circuitspec.exploration.search.reactions.gate_search import Pair, scan_gates
 from circuitspec.exploration.setting import CLEAN, ExplorationSetting, distinct_roles, matters_to, places_of
 from circuitspec.exploration.stages import HONEST, Stages
 from circuitspec.exploration.subject import (
@@ -152,7 +153,10 @@ def explore(
             inside,
             unnamed,
             shape.dictionaries,
+            lots=() if options.thorough else looks_of(runner.templates),
         )
+        if not options.thorough:
+            runner.keep_clean()
         features: FeatureSearch | None = None
         timed = _Timed(runner)
         try:

@@ -12,10 +12,10 @@ from circuitspec.exploration.output.exploration_warnings import exploration_warn
 from circuitspec.exploration.request import SWEPT
 from circuitspec.exploration.search.circuit_selection import FrontierPoint
 from circuitspec.exploration.search.component_sweep import MATERIAL, Drawn
-from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.cross_sections import RESTORES, Sections, named
 from circuitspec.exploration.search.estimable import inestimable
 from circuitspec.exploration.search.exact_sweeps import LEAST, Grid
+from circuitspec.exploration.search.reactions.corruption_traces import CorruptionTraces
 from circuitspec.exploration.setting import places_of
 from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
 from circuitspec.hypothesis_file.grammar.names import format_name

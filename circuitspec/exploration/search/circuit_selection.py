@@ -9,8 +9,9 @@ from types import MappingProxyType
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.exploration.forward_budget import AllowanceSpent
-from circuitspec.exploration.search.component_sweep import MATERIAL, ComponentSweep, Effect
+from circuitspec.exploration.search.component_sweep import MATERIAL, NEEDED, ComponentSweep, Effect, least_of
 from circuitspec.exploration.search.effect_estimates import estimate_noising, estimate_restorations
+from circuitspec.exploration.search.prompt_race import Racer, race
 from circuitspec.exploration.setting import EVERYWHERE, ExplorationSetting, places_of, where_of
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
@@ -20,7 +21,6 @@ from circuitspec.hypothesis_file.grammar.components import sort_key
 Entry = tuple[Ablatable, str]
 """A component at a place: a role, or all tokens."""
 
-NEEDED = 0.005  # what taking an entry out may cost before it is called needed
 ROUNDS = 12
 EXHAUSTIVE, SCREENED = 500, 60  # up to so many backups are all tried; of more, so many by their estimates
 FINISH = 12  # forwards that are kept back, so that the circuit at hand can be described
@@ -203,7 +203,7 @@ def choose(
 
 
 def _search(choice: Choice, sweep: ComponentSweep, target: float, *, negatives: bool, knee: bool) -> None:
-    least = NEEDED if choice.setting.sites else MATERIAL  # of features many do a little each
+    least = least_of(choice.setting)
     alone = _narrowest([e for e in sweep.exact if e.size >= least and len(places_of(e.where)) == 1])
     taken = [e for e in alone if negatives or not e.is_negative]
     before = 0  # entries of the circuit before, which missed the target
@@ -430,10 +430,12 @@ def _backups(choice: Choice) -> None:
         left = choice.knocked_out()
         if left <= MATERIAL:
             return
-        runs = {entry: _also_out(choice, entry) for entry in _outside(choice)}
-        setting.run(runs.values())
-        candidates = [(entry, left - setting.share(run)) for entry, run in runs.items()]
-        found = [(e, cost) for e, cost in candidates if cost >= MATERIAL]
+        out = setting.necessity(choice.kept)
+        racers = {entry: Racer(_also_out(choice, entry), out, setting.anchor, falls=True) for entry in _outside(choice)}
+        stands = race(setting, racers.values(), MATERIAL)
+        if len(stands) < len(racers):
+            raise AllowanceSpent(setting.allowance.reason)
+        found = [(entry, stands[one].effect) for entry, one in racers.items() if stands[one].effect >= MATERIAL]
         if not found:
             return
         for entry, _ in sorted(found, key=lambda pair: (-pair[1], str(pair[0])))[:5]:

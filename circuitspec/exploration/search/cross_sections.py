@@ -23,6 +23,7 @@ from circuitspec.exploration.search.component_sweep import MATERIAL
 from circuitspec.exploration.search.effect_estimates import estimate_noising
 from circuitspec.exploration.search.estimable import inestimable
 from circuitspec.exploration.search.path_search import Link
+from circuitspec.exploration.search.prompt_race import Racer, race
 from circuitspec.exploration.setting import CLEAN, EVERYWHERE, ExplorationSetting, where_of
 from circuitspec.graph.cuts import minimal_cuts
 from circuitspec.graph.declared import INPUT, LOGITS, Node
@@ -230,15 +231,19 @@ def _beside(
         entries = _screened(setting, section, entries, members, claimed, strong)
     embedded = [(Input(), role) for role in setting.places if not _covers(setting, own, Input(), role)]
     start = section.recovered.value
+    zero = Experiment(setting.corrupt)
+    racers = {e: Racer(_with(setting, own, e), _restored(setting, section.nodes), zero) for e in entries}
+    stands = race(setting, racers.values(), MATERIAL)
 
     def change(entry: tuple[NodeComponent, str]) -> float:
+        if entry in racers:
+            return stands[racers[entry]].effect
         return _share(setting, _with(setting, own, entry)) - start
 
     def helps(entry: tuple[NodeComponent, str]) -> bool:
         return change(entry) >= MATERIAL if not section.exceeds else change(entry) <= -MATERIAL
 
-    left = frozenset(setting.run_some(_with(setting, own, entry) for entry in entries))
-    tried = [entry for entry in entries if _with(setting, own, entry) not in left]
+    tried = [entry for entry in entries if racers[entry] in stands]
     if entries and not tried:
         return None
     found = [entry for entry in tried if helps(entry)]

@@ -17,6 +17,7 @@ from circuitspec.exploration.search.component_sweep import (
     upper_bound,
 )
 from circuitspec.exploration.search.effect_estimates import estimate_edges
+from circuitspec.exploration.search.prompt_race import Racer, race
 from circuitspec.exploration.setting import CLEAN, ExplorationSetting
 from circuitspec.graph.edges import Edge, Receiver, Sender, Writer, format_receiver, inputs_of, is_writer, precedes
 from circuitspec.graph.nodes import Ablatable
@@ -45,6 +46,7 @@ class Link:
     rise: float
     drop_estimate: float
     rise_estimate: float
+    prompts: tuple[int | None, int | None] = (None, None)  # on which drop and rise were measured; None: all
 
     @property
     def size(self) -> float:
@@ -121,19 +123,23 @@ def links(
     def patched(some: Sequence[Candidate]) -> list[Link]:
         down = {c: _path(setting, *c, through_mlps=through_mlps, noising=True) for c in some}
         up = {c: _path(setting, *c, through_mlps=through_mlps, noising=False) for c in some}
-        left = frozenset(setting.run_some(run for c in some for run in (down[c], up[c])))
+        corrupt = Experiment(setting.corrupt)
+        falls = {c: Racer(run, CLEAN, setting.anchor, falls=True) for c, run in down.items()}
+        climbs = {c: Racer(run, corrupt, corrupt) for c, run in up.items()}
+        stands = race(setting, [one for c in some for one in (falls[c], climbs[c])], MATERIAL)
         return [
             Link(
                 c[0],
                 readers.get(c[2]),
                 c[2],
-                1.0 - setting.share(down[c]),
-                _rise(setting, up[c]),
+                stands[falls[c]].effect,
+                stands[climbs[c]].effect,
                 -drops[edges[c]] / loss,
                 rises[edges[c]] / gain,
+                (stands[falls[c]].dropped_after, stands[climbs[c]].dropped_after),
             )
             for c in some
-            if left.isdisjoint((down[c], up[c]))
+            if falls[c] in stands and climbs[c] in stands
         ]
 
     ranked = sorted(candidates, key=lambda c: -size[c])
@@ -196,9 +202,3 @@ def _path(
     if noising:
         return Experiment("clean", setting.source, readings=readings, rule=rule)
     return Experiment(setting.corrupt, CLEAN_VALUES, readings=readings, rule=rule)
-
-
-def _rise(setting: ExplorationSetting, run: Experiment) -> float:
-    corrupt = float(setting.values(Experiment(setting.corrupt)).mean())
-    clean = float(setting.values(CLEAN).mean())
-    return (float(setting.values(run).mean()) - corrupt) / (clean - corrupt)
