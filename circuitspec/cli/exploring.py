@@ -115,6 +115,12 @@ _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
     is_flag=True,
     help="Run all that is patched on all prompts, also what a few of them show to do next to nothing.",
 )
+@click.option(
+    "--stability",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Repeat the search on N random halves of the prompts: how often is each member chosen?",
+)
 @click.option("--plan", "plan_only", is_flag=True, help="Say what this would take, by stage, and run nothing.")
 @click.option("--draft", type=FILE, help="Write the circuit with its negative components as a hypothesis.")
 @click.option("--draft-helpful", type=FILE, help="Write the circuit of helpful components alone.")
@@ -200,6 +206,7 @@ class ExploreCall:
     sections: int
     sections_only: bool
     thorough: bool
+    stability: int | None
     plan_only: bool
     draft: Path | None
     draft_helpful: Path | None
@@ -239,6 +246,17 @@ class ExploreCall:
             raise click.UsageError("--sections-only sweeps nothing, and restores cross-sections")
         if self.steps > 1 and self.recompute_attention:
             raise click.UsageError("--steps and --recompute-attention mend the same estimates: give one of them")
+        if self.stability is not None:
+            self._check_stability()
+
+    def _check_stability(self) -> None:
+        """Raises UsageError where no circuit is chosen, or not by what is known prompt by prompt."""
+        from circuitspec.exploration.search.estimable import inestimable
+
+        if self.sections_only or "{" in self.metric or inestimable(self.metric):
+            raise click.UsageError("--stability repeats the choice of a circuit, and none is chosen here")
+        if self.recompute_attention:
+            raise click.UsageError("--stability takes estimates prompt by prompt, and --recompute-attention has none")
 
     def options(self) -> ExploreOptions:
         """What the exploration itself is told."""
@@ -268,6 +286,7 @@ class ExploreCall:
             sections=self.sections,
             sections_only=self.sections_only,
             thorough=self.thorough,
+            stability=self.stability or 0,
         )
 
 
@@ -280,7 +299,12 @@ def _write_findings(asked: ExploreCall, found: ExplorationFindings) -> None:
 
     if asked.output_dir is not None:
         svgs = {f"{name}.svg": text_file(picture.standalone()) for name, picture in pictures(found).items()}
-        write_folder(asked.output_dir, {**table_files(tables(found)), **svgs})
+        texts = {}
+        if found.stability is not None:
+            from circuitspec.exploration.output.stability_output import stability_json
+
+            texts["stability.json"] = text_file(stability_json(found.stability))
+        write_folder(asked.output_dir, {**table_files(tables(found)), **svgs, **texts})
     if asked.page is not None:
         from circuitspec.exploration.output.exploration_page import exploration_html
 

@@ -427,4 +427,10 @@ EXECUTION: dict[str, CodeInfo] = {
         "A feature is a feature of one dictionary. Files that are compared by running them in one model must declare "
         "the same dictionaries under the same names, with the same settings, or none at all.",
     ),
+    "CS584": CodeInfo(
+        "too few prompts to repeat a search on",
+        "`explore --stability` repeats the search on random halves of the prompts, and no circuit is chosen on fewer "
+        "than ten. Where prompts come from a file, a third of them is held out of the search, so that it takes 30 to "
+        "have 20 to halve.",
+    ),
 }

@@ -235,4 +235,17 @@ GRAPH: dict[str, CodeInfo] = {
         "A dictionary of m3 says what m3 is made of. On the paths of one claim there is either m3, which sends all of "
         "it, or features of it, which send their shares; with both it would be sent twice.",
     ),
+    "CS252": CodeInfo(
+        "a circuit that no search finds",
+        "A claim `stable` makes the search of `explore` anew on other prompts and counts how often it chooses each "
+        "member. That search chooses whole heads and MLPs at named positions, at node level. Neurons, features, "
+        "experts, streams, and circuits that are paths (edge and path level) or kept at every position are not what it "
+        "chooses.",
+    ),
+    "CS253": CodeInfo(
+        "too few searches",
+        "The share of searches that choose a member has an interval (Wilson, 95 %), which must lie inside the bound. "
+        "Of n searches that all choose it, it begins at n / (n + 3.84): 16 searches are the fewest that can show 0.8, "
+        "35 the fewest for 0.9.",
+    ),
 }

@@ -6,12 +6,15 @@ import json
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.exploration.search.circuit_selection import Choice, Entry
 from circuitspec.exploration.search.component_sweep import MATERIAL
 from circuitspec.exploration.search.path_search import Link
 from circuitspec.exploration.setting import EVERYWHERE
+from circuitspec.exploration.stability.draft_remarks import Remarks
+from circuitspec.exploration.stability.held_out_figures import HeldOutFigures
 from circuitspec.graph.dictionary_nodes import is_of_dictionary
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.components import Mlp, Neuron, sort_key
@@ -55,18 +58,25 @@ def write_draft(
     target: float | None,
     suffix: str = "",
     neurons: Mapping[Mlp, Sequence[Neuron]] | None = None,
+    held_out: HeldOutFigures | None = None,
+    remarks: Remarks | None = None,
 ) -> Draft:
     """The draft's text: model and task as in `subject`, then groups by layer and position, effects as comments.
 
     Its claims are the same whatever the circuit does (recovered 0.8 to 1.2; at most 0.3 left without it), so that
     `verify` refutes a circuit that falls short; where it does, or misses the target (None: there was none), the file
     says so. `counted` says how many of what it has. `suffix` is added to the file's name. `neurons` stand for their
-    MLP, also in the links.
+    MLP, also in the links. Where there are figures of prompts `held_out` of the search, they are those that are
+    compared with the claims, and that stand beside members and paths. `remarks` are more comments.
     """
-    estimate = choice.estimate()
-    interval = estimate.interval or (estimate.value, estimate.value)
-    misses = missed_by(estimate, choice.left(), metric, target)
+    remarks = remarks or Remarks()
+    searched = choice.estimate()
+    estimate, left = (searched, choice.left()) if held_out is None else (held_out.recovered, held_out.left)
+    misses = missed_by(estimate, left, metric, target, searched.value)
     groups = _groups(choice)
+    if held_out is not None:
+        exact = {entry: (*pair, True) for entry, pair in held_out.sizes.items()}
+        sizes = {entry: exact.get(entry, (nan, nan, True)) for entry in choice.entries}
     left_out = _left_out(subject)
     aligned = "# `abstraction` is left out: in that file it aligns variables with components of another circuit."
     lines = [
@@ -74,13 +84,13 @@ def write_draft(
         "",
         f"# Drafted by `{command}`.",
         *([aligned] if "abstraction" in left_out else []),
-        f"# On the prompts it was drafted on: recovered {metric} {estimate.value:.2f} "
-        f"[{interval[0]:.2f}, {interval[1]:.2f}],",
-        f"# {counted}; with the circuit ablated, {_number(choice.knocked_out())} is left.",
+        *_figures(searched, choice.knocked_out(), held_out, metric, counted),
         *(f"# FALLS SHORT: {miss}." for miss in misses),
+        *(f"# {line}" for line in remarks.header),
         *_spared(choice),
         "# Beside each component, what it does by itself as a share of clean - corrupt: (drop when ablated in the",
-        "# clean run, rise when restored in the corrupt run); ~ marks estimates of what was not patched alone.",
+        "# clean run, rise when restored in the corrupt run)"
+        + ("; ~ marks estimates of what was not patched alone." if held_out is None else ", on these other prompts."),
         "circuit:",
         "  groups:",
     ]
@@ -88,14 +98,17 @@ def write_draft(
         lines.append(f"    {name}:")
         lines.append("      nodes:")
         for entry in members:
-            lines.append(f"        - {format_name(entry[0])} # {_own_size(sizes, entry)}")
+            beside = ", ".join(
+                filter(None, (_own_size(sizes, entry), remarks.beside.get((format_name(entry[0]), entry[1]), "")))
+            )
+            lines.append(f"        - {format_name(entry[0])} # {beside}")
         if role != EVERYWHERE:  # a group without positions is at all of them
             lines.append(f"      at: {plain(role)}")
         if kind != "positive":
             lines.append(f"      effect: {kind}")
     if free:
         lines.append(f"  free: [{', '.join(_quoted(name) for name in free)}]")
-    paths = _paths(links, shape, neurons or {})
+    paths = _paths(links, shape, neurons or {}, None if held_out is None else held_out.links)
     if paths:
         lines.append("  paths: # direct paths with an effect by themselves, (drop, rise)")
         lines += [f"    - {text} # {comment}" for text, comment in paths]
@@ -111,11 +124,34 @@ def write_draft(
     return Draft("\n".join(lines), len(choice.entries), choice.heads, misses)
 
 
-def missed_by(estimate: Estimate, left: Estimate, metric: str, target: float | None) -> tuple[str, ...]:
+def _figures(searched: Estimate, left: float, held_out: HeldOutFigures | None, metric: str, counted: str) -> list[str]:
+    """What the circuit recovers on the prompts held out, and on those it was chosen on."""
+
+    def recovered(estimate: Estimate) -> str:
+        low, high = estimate.interval or (estimate.value, estimate.value)
+        return f"recovered {metric} {estimate.value:.2f} [{low:.2f}, {high:.2f}]"
+
+    if held_out is None:
+        return [
+            f"# On the prompts it was drafted on: {recovered(searched)},",
+            f"# {counted}; with the circuit ablated, {_number(left)} is left.",
+        ]
+    return [
+        f"# On {held_out.described}: {recovered(held_out.recovered)},",
+        f"# {counted}; with the circuit ablated, {_number(held_out.left.value)} is left.",
+        f"# (On the prompts it was drafted on: {recovered(searched)}; {_number(left)} is left.)",
+    ]
+
+
+def missed_by(
+    estimate: Estimate, left: Estimate, metric: str, target: float | None, searched: float | None = None
+) -> tuple[str, ...]:
     """Where a circuit that recovers so much, and leaves so much when ablated, misses a draft's claims or the target.
 
-    A claim holds where the whole interval lies within its bound.
+    A claim holds where the whole interval lies within its bound. The target is that of the prompts that were
+    `searched`, if what it recovers there is another figure.
     """
+    reached = estimate.value if searched is None else searched
     low, high = estimate.interval or (estimate.value, estimate.value)
     said = f"recovered {metric} {_number(estimate.value)} [{_number(low)}, {_number(high)}]"
     found = []
@@ -123,8 +159,8 @@ def missed_by(estimate: Estimate, left: Estimate, metric: str, target: float | N
         found.append(f"{said} is outside {LOW:g} .. {HIGH:g}, which the draft claims")
     elif low < LOW or high > HIGH:
         found.append(f"{said} is not all within {LOW:g} .. {HIGH:g}, which the draft claims")
-    if target is not None and estimate.value < target:
-        found.append(f"recovered {metric} {_number(estimate.value)} misses the target {target:g}")
+    if target is not None and reached < target:
+        found.append(f"recovered {metric} {_number(reached)} misses the target {target:g}")
     low, high = left.interval or (left.value, left.value)
     if left.value > LEFT:
         found.append(f"with the circuit ablated {_number(left.value)} is left, where the draft claims at most {LEFT:g}")
@@ -159,7 +195,7 @@ def fewest(helpful: Sequence[str], others: Sequence[str], most: int, what: str, 
 
 def _own_size(sizes: Sizes, entry: Entry) -> str:
     """`(0.21, 0.02)`, or `(~0.01, ~0.00)` of estimates; - of an entry of which neither is known."""
-    if entry not in sizes:
+    if entry not in sizes or isnan(sizes[entry][0]):
         return "(-, -)"
     drop, rise, exact = sizes[entry]
     about = "" if exact else "~"
@@ -185,8 +221,13 @@ def _groups(choice: Choice) -> dict[str, tuple[str, str, list[Entry]]]:
     return found
 
 
-def _paths(links: Sequence[Link], shape: ModelShape, neurons: Mapping[Mlp, Sequence[Neuron]]) -> list[tuple[str, str]]:
-    """Links with a material effect, the inputs of one receiver together."""
+def _paths(
+    links: Sequence[Link],
+    shape: ModelShape,
+    neurons: Mapping[Mlp, Sequence[Neuron]],
+    held_out: Mapping[Link, tuple[float, float]] | None,
+) -> list[tuple[str, str]]:
+    """Links with a material effect, the inputs of one receiver together; with what they do on prompts held out."""
     members = {format_name(mlp): ", ".join(map(format_name, own)) for mlp, own in neurons.items()}
     strong = [link for link in links if link.size >= MATERIAL]
     joined: dict[tuple[str, str], list[Link]] = {}
@@ -200,7 +241,8 @@ def _paths(links: Sequence[Link], shape: ModelShape, neurons: Mapping[Mlp, Seque
         largest = max(own, key=lambda link: link.size)
         order = (sort_key(own[0].sender), sort_key(own[0].receiver.component))
         text = f"{members.get(sender, sender)} -> {members.get(named, named)}"
-        found.append((order, text, f"({_number(largest.drop)}, {_number(largest.rise)})"))
+        pair = (largest.drop, largest.rise) if held_out is None else held_out.get(largest)
+        found.append((order, text, "(-, -)" if pair is None else f"({_number(pair[0])}, {_number(pair[1])})"))
     return [(text, comment) for _, text, comment in sorted(found)]
 
 

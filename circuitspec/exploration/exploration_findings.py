@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from circuitspec.analysis.prompt_rows import RowFacts
+from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.exploration.draft import Draft
 from circuitspec.exploration.forward_budget import Unseen
@@ -18,6 +19,7 @@ from circuitspec.exploration.search.feature_search import SearchedDictionary
 from circuitspec.exploration.search.path_search import Links
 from circuitspec.exploration.search.reactions.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.reactions.gate_search import Pair
+from circuitspec.exploration.stability.circuit_stability import Stability
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Circuit:
     """A circuit that was arrived at, every circuit tried on the way, and its draft."""
 
     kind: str  # "with negatives" or "helpful only"
-    recovered: float
+    recovered: float  # on the prompts that it was chosen on
     interval: tuple[float, float] | None
     knocked_out: float
     entries: tuple[tuple[str, str, str], ...]  # component, role, effect
@@ -34,6 +36,7 @@ class Circuit:
     spared: tuple[tuple[str, str], ...]  # component, role: helpful, but fewer heads reach the target without
     unproven: tuple[tuple[str, str], ...]  # likewise, but not seen to help by themselves
     draft: Draft
+    held_out: tuple[Estimate, Estimate] | None = None  # recovered, and left without it, on prompts held out
 
     @property
     def is_empty(self) -> bool:
@@ -69,6 +72,9 @@ class ExplorationFindings:
     unnamed: bool = False  # whether the prompts name no position: looked at were the last token and all of them
     rows: RowFacts | None = None  # of the prompts file; None where there is nothing to say of them
     features: tuple[SearchedDictionary, ...] = ()  # where features are searched, of each dictionary
+    judged_on: str = ""  # the prompts that drafts' own figures are of, in words; empty where they are those searched on
+    not_judged: str = ""  # why there are no such other prompts; empty where nothing is drafted
+    stability: Stability | None = None  # of the search repeated on halves of the prompts, where that was asked for
 
     @property
     def unit(self) -> str:

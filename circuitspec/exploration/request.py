@@ -100,6 +100,7 @@ class ExploreOptions:
     sections: int = 50  # cross-sections that are restored, of each circuit
     thorough: bool = False  # everything that is patched is run on all prompts, whatever few of them say
     sections_only: bool = False  # of the circuit that the file declares, and nothing else is looked at
+    stability: int = 0  # halves of the prompts on which the search is repeated
 
     @property
     def patches_paths(self) -> bool:

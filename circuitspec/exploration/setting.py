@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +42,10 @@ class ExplorationSetting:
     ablation patches in, `corrupt` the prompts into which clean values are restored. What is measured counts against the
     `allowance`; estimates are `recalled` where they were computed before. `inside` is the metric, where it is one of
     what the model does inside. Candidates are raced over prompts, which come in in `lots`.
+
+    Figures are of the prompts that are `counted` (None: of all), while `records` have every prompt's values. Estimates
+    are too where they are kept `by_prompt`: those that are known are `estimated`, by what they are of,
+    `[component at a place, prompt]`. Nothing is raced where some prompts alone count.
     """
 
     runner: Runner
@@ -58,6 +62,9 @@ class ExplorationSetting:
     sites: tuple[DictionarySite, ...] = ()
     kept_out: frozenset[Ablatable] = frozenset()  # what no circuit is to have, though it is ablated with the rest
     records: dict[Experiment, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+    counted: NDArray[np.bool_] | None = None
+    by_prompt: bool = False
+    estimated: dict[Hashable, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
     lots: tuple[tuple[int, ...], ...] = ()  # prompts in the order in which a race takes them in; none: all at once
     _partly: dict[Experiment, dict[int, Mapping[str, float]]] = field(default_factory=dict)  # -> by prompt
 
@@ -174,7 +181,18 @@ class ExplorationSetting:
 
     def values(self, experiment: Experiment) -> NDArray[np.float64]:
         self.run([experiment])
-        return self.records[experiment][self.metric]
+        values = self.records[experiment][self.metric]
+        return values if self.counted is None else values[self.counted]
+
+    def columns(self, experiment: Experiment) -> dict[str, NDArray[np.float64]]:
+        """Every metric of a run that was made, of the prompts that count: `[prompt]`."""
+        columns = self.records[experiment]
+        return {name: values if self.counted is None else values[self.counted] for name, values in columns.items()}
+
+    @property
+    def templates(self) -> NDArray[np.int64]:
+        """The template of each prompt that counts."""
+        return self.runner.templates if self.counted is None else self.runner.templates[self.counted]
 
     def values_among(self, experiment: Experiment, prompts: Sequence[int]) -> NDArray[np.float64]:
         """Scores of these prompts alone, on which a run was made."""
@@ -195,7 +213,7 @@ class ExplorationSetting:
 
     def gap_between(self, clean: Experiment, corrupt: Experiment) -> Gap:
         self.run([clean, corrupt])
-        records = Records({e: dict(self.records[e]) for e in (clean, corrupt)}, self.runner.templates)
+        records = Records({e: self.columns(e) for e in (clean, corrupt)}, self.templates)
         return gap(records, self.metric, Anchors(clean, corrupt))
 
     def recovered(self, experiment: Experiment) -> Estimate:

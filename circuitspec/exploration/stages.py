@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from circuitspec.exploration.exploration_findings import ExploreOptions
 from circuitspec.exploration.forward_budget import AllowanceSpent, Unseen
+from circuitspec.exploration.request import ExploreOptions
 from circuitspec.exploration.search.circuit_selection import Choice, choose
 from circuitspec.exploration.search.component_sweep import (
     MATERIAL,
@@ -43,7 +43,8 @@ class Stages:
     """The stages of an exploration: each as far as the allowance goes, and what was left out.
 
     `pathless` says why single edges of this model cannot be patched; empty where they can. `features` are those that
-    are searched, where the file has dictionaries.
+    are searched, where the file has dictionaries. Of what has small estimates the `sample` is patched, where the draw
+    was made before.
     """
 
     setting: ExplorationSetting
@@ -51,6 +52,7 @@ class Stages:
     progress: Progress
     pathless: str = ""
     features: FeatureSearch | None = None
+    sample: frozenset[Spot] | None = None
     grids: list[Grid] = field(default_factory=list)
     unseen: list[Unseen] = field(default_factory=list)
 
@@ -70,7 +72,9 @@ class Stages:
     @property
     def _how(self) -> Estimation:
         options = self.options
-        return Estimation(options.exact, options.steps, options.drawn, options.dropping, options.recomputing)
+        return Estimation(
+            options.exact, options.steps, options.drawn, self.sample, options.dropping, options.recomputing
+        )
 
     def estimates(self) -> list[Effect]:
         """Of every component at every position; of features, of those that move there."""

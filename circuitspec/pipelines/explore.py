@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from circuitspec.analysis.prompt_rows import row_facts
+from circuitspec.analysis.prompt_rows import RowFacts, row_facts
 from circuitspec.analysis.warnings.tasks.task_warnings import task_not_done
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.dictionaries.declared_dictionaries import read_declared
@@ -18,13 +18,26 @@ from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Noised
+from circuitspec.exploration.asked.held_out_prompts import PromptSplit, split_prompts
+from circuitspec.exploration.asked.subject import (
+    Patching,
+    check_broken,
+    check_inside,
+    declared_circuit,
+    free_components,
+    metric_inside,
+    patching_of,
+    swept_noise,
+    swept_series,
+)
+from circuitspec.exploration.asked.unnamed_positions import check_names, declaring_last, with_last_named
 from circuitspec.exploration.draft import Sizes, write_draft
 from circuitspec.exploration.exploration_findings import Circuit, ExplorationFindings, ExploreOptions
 from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken, spots_in
 from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
 from circuitspec.exploration.request import SWEPT, searched_for
 from circuitspec.exploration.search.circuit_selection import Choice
-from circuitspec.exploration.search.component_sweep import ComponentSweep
+from circuitspec.exploration.search.component_sweep import MATERIAL, ComponentSweep
 from circuitspec.exploration.search.cross_sections import Sections
 from circuitspec.exploration.search.estimable import ESTIMABLE, inestimable
 from circuitspec.exploration.search.exact_sweeps import sweep_all, zoom
@@ -36,19 +49,12 @@ from circuitspec.exploration.search.prompt_race import looks_of
 from circuitspec.exploration.search.reactions.corruption_traces import trace
 from circuitspec.exploration.search.reactions.gate_search import Pair, scan_gates
 from circuitspec.exploration.setting import CLEAN, ExplorationSetting, distinct_roles, matters_to, places_of
+from circuitspec.exploration.stability.circuit_stability import Stability, stability
+from circuitspec.exploration.stability.draft_remarks import Remarks, remarks_on
+from circuitspec.exploration.stability.held_out_figures import JUDGING, HeldOutFigures, judged, on_other_prompts
+from circuitspec.exploration.stability.repeated_search import Repetition
+from circuitspec.exploration.stability.subsamples import FEWEST
 from circuitspec.exploration.stages import HONEST, Stages
-from circuitspec.exploration.subject import (
-    Patching,
-    check_broken,
-    check_inside,
-    declared_circuit,
-    free_components,
-    metric_inside,
-    patching_of,
-    swept_noise,
-    swept_series,
-)
-from circuitspec.exploration.unnamed_positions import check_names, declaring_last, with_last_named
 from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import Ablatable, wholes_with_outside
 from circuitspec.hypothesis_file.grammar.component_kinds import FEATURE, MLP, NEURON, ComponentKind
@@ -138,8 +144,15 @@ def explore(
     with session.tested(task, edges=edges and not pathless) as (runner, _), ExitStack() as stack:
         stored = stack.enter_context(session.kept(runner))
         recalled = stack.enter_context(recalled_estimates(runner, options.store))
-        allowance = Allowance(options.max_forwards, lambda: runner.forwards, stored.most_passes)
+        held_out = about.split.held_out
+        judging = None if held_out is None else session.runner(held_out)
+
+        def forwards() -> float:
+            return runner.forwards + (0.0 if judging is None else judging.forwards * judging.task.n / task.n)
+
+        allowance = Allowance(options.max_forwards, forwards, stored.most_passes)
         roles = distinct_roles(task)
+        raced = not options.thorough and not options.stability  # halves of the prompts need the values of all
         setting = ExplorationSetting(
             runner,
             stored,
@@ -153,10 +166,13 @@ def explore(
             inside,
             unnamed,
             shape.dictionaries,
-            lots=() if options.thorough else looks_of(runner.templates),
+            by_prompt=options.stability > 0,
+            lots=looks_of(runner.templates) if raced else (),
         )
         if not options.thorough:
             runner.keep_clean()
+            if judging is not None:
+                judging.keep_clean()
         features: FeatureSearch | None = None
         timed = _Timed(runner)
         try:
@@ -172,6 +188,9 @@ def explore(
             raise CircuitspecError(_too_little(options)) from spent
         done = task_not_done(*behaviour(runner, setting.records[CLEAN]))
         work = Stages(setting, options, progress, pathless, features)
+        kept_back = stack.enter_context(ExitStack())
+        if judging is not None:
+            kept_back.enter_context(allowance.holding(min(JUDGING, (options.max_forwards or 0.0) / 10)))
         estimated = work.estimates()
         with allowance.holding((options.max_forwards or 0.0) * (1 - SWEEPING)):
             if options.sweeps and not options.sections_only:
@@ -208,7 +227,25 @@ def explore(
         }
         drafted = _Drafting(drafted_from, patching, options, command, sizes, features)
         refined = [(kind, work.refined(kind, choice)) for kind, choice in choices]
-        circuits = tuple(drafted.circuit(kind, one, between.found) for kind, one in refined)
+        kept_back.close()
+        others = None
+        if judging is not None and choices:
+            others = on_other_prompts(setting, judging, stack.enter_context(session.kept(judging)))
+        judged_by = _Judge(work, others, about.split.described)
+        stable = None
+        if options.stability and choices:
+            repetition = Repetition(options, series, found.sample)
+            stable = _stability(judged_by, repetition, choices, between)
+        circuits = tuple(
+            drafted.circuit(
+                kind,
+                one,
+                between.found,
+                judged_by.circuit(kind, one.choice, between),
+                None if stable is None else remarks_on(stable, kind),
+            )
+            for kind, one in refined
+        )
     return ExplorationFindings(
         subject.name,
         loaded.provenance.id,
@@ -228,12 +265,46 @@ def explore(
         tuple(sections),
         between,
         tuple(work.unseen),
-        runner.forwards,
+        forwards(),
         time.monotonic() - started,
         done,
         unnamed,
-        row_facts(task.prompts),
+        about.rows,
         () if features is None else features.searched,
+        about.split.described if others is not None else "",
+        about.split.why if choices else "",
+        stable,
+    )
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Measures circuits on prompts that they were not chosen on (`others`; None: there are none)."""
+
+    work: Stages
+    others: ExplorationSetting | None
+    described: str
+
+    def circuit(self, kind: str, choice: Choice, between: Links) -> HeldOutFigures | None:
+        others = self.others
+        if others is None:
+            return None
+        what = f"measuring the circuit on prompts held out ({kind})"
+        entries = list(choice.entries)
+        strong = [link for link in between.found if link.size >= MATERIAL]
+        return self.work.stage(what, lambda: judged(others, self.described, entries, strong), None)
+
+
+def _stability(
+    judge: _Judge, repetition: Repetition, choices: Sequence[tuple[str, Choice]], between: Links
+) -> Stability | None:
+    """The search repeated on halves of the prompts, and with one template held out."""
+    work, count = judge.work, repetition.options.stability
+    setting = work.setting
+    drafted = {kind: choice.entries for kind, choice in choices}
+    what = f"repeating the search on {count} halves of the prompts"
+    return work.stage(
+        what, lambda: stability(setting, repetition, drafted, between.found, judge.others, judge.described), None
     )
 
 
@@ -242,6 +313,8 @@ class _Prepared:
     """What an exploration is about, as far as it is known before any weight is read."""
 
     task: TokenizedTask
+    split: PromptSplit
+    rows: RowFacts | None
     patching: Patching
     series: tuple[PatchingSeries, ...]
     declared: CircuitGraph | None
@@ -279,7 +352,15 @@ def _prepare(
     corruptions = tuple(task.prompts.corruptions)
     patching = patching_of(study, corruptions)
     series = swept_series(patching, options.values, corruptions, study, swept_noise(patching, options.noise_at, task))
-    task = _with_reference(task, patching, series, study, tokenizer)
+    rows = row_facts(task.prompts)
+    split = PromptSplit(task, None)
+    if not (inestimable(options.metric) or options.sections_only):  # else nothing is chosen
+        split = split_prompts(task, study.exploration.task, study.base_dir, study.source, tokenizer)
+    task = _with_reference(split.searched, patching, series, study, tokenizer)
+    if split.held_out is not None:
+        split = replace(split, held_out=_with_reference(split.held_out, patching, series, study, tokenizer))
+    if options.stability and task.n < FEWEST:
+        raise CircuitspecError(_too_few_prompts(task.n, study))
     free = free_components(options.free, study, shape)
     claimed: tuple[Ablatable, ...] = ()
     if not dictionaries:
@@ -289,7 +370,7 @@ def _prepare(
             raise CircuitspecError(_nothing_left(options))
     if bare := _nothing_to_sweep(options, {FEATURE} if dictionaries else {one.kind for one in claimed}):
         raise CircuitspecError(*bare)
-    return _Prepared(task, patching, series, declared, free, claimed, unnamed, shape, dictionaries)
+    return _Prepared(task, split, rows, patching, series, declared, free, claimed, unnamed, shape, dictionaries)
 
 
 @dataclass(frozen=True)
@@ -303,7 +384,14 @@ class _Drafting:
     sizes: Sizes
     features: FeatureSearch | None
 
-    def circuit(self, kind: str, refined: Refined, between: Sequence[Link]) -> Circuit:
+    def circuit(
+        self,
+        kind: str,
+        refined: Refined,
+        between: Sequence[Link],
+        held_out: HeldOutFigures | None,
+        remarks: Remarks | None,
+    ) -> Circuit:
         choice = refined.choice
         members = frozenset(choice.kept) | refined.neurons.keys()
         shape = choice.setting.runner.loaded.shape
@@ -321,6 +409,8 @@ class _Drafting:
             command=self.command,
             target=None if self.options.knee else self.options.target,
             suffix="" if kind == HONEST else "-helpful",
+            held_out=held_out,
+            remarks=remarks,
         )
         estimate = choice.estimate()
         entries = sorted(choice.entries.items(), key=lambda pair: (sort_key(pair[0][0]), pair[0][1]))
@@ -335,6 +425,7 @@ class _Drafting:
             tuple((format_name(component), role) for component, role in choice.spared),
             tuple((format_name(component), role) for component, role in choice.unproven),
             draft,
+            None if held_out is None else (held_out.recovered, held_out.left),
         )
 
     def _counted(self, choice: Choice) -> str:
@@ -446,6 +537,15 @@ def _refused(study: Study, options: ExploreOptions, inside: Internal | None) -> 
             hint="write circuit: {groups: ..., paths: [A -> B -> logits]}, or explore without --sections-only",
         )
     return None
+
+
+def _too_few_prompts(n: int, study: Study) -> Diagnostic:
+    return Diagnostic(
+        "CS584",
+        f"--stability repeats the search on halves of the prompts, and half of {n} is too few to choose a circuit on",
+        study.source.span(("task",)),
+        hint=f"take {FEWEST} prompts or more, besides those that are held out of the search",
+    )
 
 
 def _check_features(setting: ExplorationSetting, study: Study) -> None:

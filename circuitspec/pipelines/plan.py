@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from circuitspec.analysis.claims.kinds.stable import PlannedStable
 from circuitspec.analysis.claims.registry import claims_sufficiency, make_plan
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
@@ -380,6 +381,9 @@ def _cost(
         if most := planned.most_searched:
             claim = f"claim {planned.index + 1} ({planned.claim.kind})"
             lines.append(f"           and up to {most} to search for subsets for {claim}")
+        if isinstance(planned, PlannedStable):
+            claim, most = f"claim {planned.index + 1} ({planned.claim.kind})", planned.most_reselecting
+            lines.append(f"           and up to {most:,} on other prompts for {claim}, far fewer where searches agree")
         if planned.still_drawn:
             lines.append(
                 f"           and {planned.still_drawn + 2} for claim {planned.index + 1}: to see how active features "

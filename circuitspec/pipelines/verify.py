@@ -26,6 +26,7 @@ from circuitspec.analysis.circuit_effects.negative_components import (
 from circuitspec.analysis.circuit_effects.path_effects import path_effects
 from circuitspec.analysis.claims.abstraction.subspace_trials import has_subspaces, with_parts
 from circuitspec.analysis.claims.kinds.beats_random import with_matched
+from circuitspec.analysis.claims.kinds.stable import PlannedStable, Reselected, reselected
 from circuitspec.analysis.claims.registry import claims_sufficiency, search_claims
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.dictionary_figures import dictionaries_used
@@ -72,7 +73,10 @@ from circuitspec.experiments.levels.patched_tokens import undefined
 from circuitspec.experiments.levels.whole_circuit import anchor_of, whole_circuit
 from circuitspec.experiments.planner import PathCheck, Plan
 from circuitspec.experiments.requirements import fitted, refused_runs
+from circuitspec.exploration.asked.held_out_prompts import split_prompts
 from circuitspec.exploration.search.alternative_search import alternative_circuits
+from circuitspec.exploration.stability.declared_members import chosen_again
+from circuitspec.exploration.stability.subsamples import FEWEST
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
@@ -239,6 +243,7 @@ def verify(
             if any(planned.searches for planned in plan.claims):
                 progress.stage("searching for subsets of the circuit that tell most")
                 plan, records = search_claims(plan, records, stored)
+            plan, searched = _chosen_again(plan, graph, hypothesis, document, session, task, options, progress)
             if prepared.pairs is not None and has_subspaces(plan):
                 progress.stage("patching the parts of subspaces")
                 plan, named = with_parts(plan, prepared.pairs, partial(site_values, runner, runner.source_values))
@@ -313,7 +318,7 @@ def verify(
         warnings=find_warnings(evidence),
         cost=Cost(
             len(told),
-            round(begun.forwards + runner.forwards + apart.forwards),
+            round(begun.forwards + runner.forwards + apart.forwards + searched),
             time.monotonic() - started,
             len((stored.looked_up - begun.measured | apart.looked_up) & told),
         ),
@@ -333,6 +338,37 @@ def verify(
         around=task.around,
     )
     return Outcome(verification, task)
+
+
+def _chosen_again(
+    plan: Plan,
+    graph: CircuitGraph,
+    hypothesis: Hypothesis,
+    document: Document,
+    session: Session,
+    task: TokenizedTask,
+    options: VerifyOptions,
+    progress: Progress,
+) -> tuple[Plan, float]:
+    """The plan with what searches on other prompts choose for claims of stability, and the forwards that this took."""
+    waiting = [one for one in plan.claims if isinstance(one, PlannedStable)]
+    if not waiting:
+        return plan, 0.0
+    progress.stage("searching for the circuit again, on other prompts")
+    base_dir, text, tokenizer = document.base_dir, document.source, session.loaded.tokenizer
+    split = split_prompts(task, hypothesis.task, base_dir, text, tokenizer, max(task.n, 2 * FEWEST))
+    if split.held_out is None:
+        none = Reselected(split.described, 0, why=f"there are no other prompts to search on: {split.described}")
+        found = {one.index: reselected(one, none) for one in waiting}
+        return replace(plan, claims=tuple(found.get(one.index, one) for one in plan.claims)), 0.0
+    other = split.held_out
+    if task.reference is not None:
+        other = ReferencePrompts(hypothesis.task, hypothesis.ablation, base_dir, text, tokenizer).of(other)
+    runner = session.runner(other)
+    with session.kept(runner) as stored, recalled_estimates(runner, options.store) as recalled:
+        ran = (graph, hypothesis.ablation, runner, stored, recalled, split.described)
+        found = {one.index: reselected(one, chosen_again(one, *ran)) for one in waiting}
+    return replace(plan, claims=tuple(found.get(one.index, one) for one in plan.claims)), runner.forwards
 
 
 def _texts(prompts: PromptSet) -> tuple[str, ...]:

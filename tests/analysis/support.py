@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from circuitspec.analysis.claims.kinds.circuit_claims import PlannedOfCircuit
+from circuitspec.analysis.claims.kinds.bases.circuit_claims import PlannedOfCircuit
 from circuitspec.analysis.warnings.all_warnings import find_warnings
 from circuitspec.analysis.warnings.evidence import Evidence, EvidenceWarning, WarningKind
 from circuitspec.engine.records import Records

@@ -34,7 +34,7 @@ from circuitspec.graph.edges import Receiver
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.hypothesis_file.load_file import load_exploration, parse_hypothesis
+from circuitspec.hypothesis_file.load_file import load_exploration, parse_exploration, parse_hypothesis
 from circuitspec.pipelines.explore import explore
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.runtime.progress import Silent
@@ -190,8 +190,14 @@ def test_drafts_have_names_of_their_own_and_say_what_was_spared() -> None:
 def test_members_that_were_not_patched_alone_show_their_estimates() -> None:
     """With one patched, the head that hurts is found by its estimate: -4 of 8, exact where heads only add up."""
     text = explored("negative", exact=1, drawn=0).circuits[0].draft.text
+    assert "- a1.h2 # (-0.50, -0.50)" in text  # by the 12 prompts of 36 that were held out, on which all are patched
+    every = (TOYS / "negative.circuit.yaml").read_text("utf-8").replace("prompts: 24", "prompts: 30")
+    study = parse_exploration(every, "negative.circuit.yaml", TOYS)
+    found = explore(study, ExploreOptions(exact=1, drawn=0), Quiet(), "explore")
+    text = found.circuits[0].draft.text
     assert "- a1.h2 # (~-0.50, ~-0.50)" in text
     assert "(-, -)" not in text
+    assert found.not_judged == "the word lists give too few other prompts"
 
 
 def test_a_draft_says_how_it_was_made_and_not_where(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.exploration.asked.subject import metric_inside
 from circuitspec.exploration.exploration_findings import ExplorationFindings, ExploreOptions
 from circuitspec.exploration.output.exploration_figures import pictures
 from circuitspec.exploration.output.exploration_tables import effects_frame, sweeps_frame
 from circuitspec.exploration.output.exploration_text import render_exploration as rendered
-from circuitspec.exploration.subject import metric_inside
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Attention, Projection
 from circuitspec.hypothesis_file.load_file import load_exploration

@@ -12,12 +12,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.exploration.asked.unnamed_positions import declaring_last
 from circuitspec.exploration.exploration_findings import ExplorationFindings, ExploreOptions
 from circuitspec.exploration.output.exploration_tables import tables
 from circuitspec.exploration.output.exploration_text import render_exploration
 from circuitspec.exploration.search.component_sweep import MATERIAL, Effect
 from circuitspec.exploration.setting import EVERYWHERE, places_of
-from circuitspec.exploration.unnamed_positions import declaring_last
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.load_file import load_exploration, load_hypothesis, parse_hypothesis
 from circuitspec.hypothesis_file.yaml.source import parse_source

@@ -19,6 +19,7 @@ from circuitspec.analysis.claims.kinds.mediation import MediationClaims
 from circuitspec.analysis.claims.kinds.minimal import MinimalClaims
 from circuitspec.analysis.claims.kinds.necessary import NecessaryClaims
 from circuitspec.analysis.claims.kinds.path import PathClaims
+from circuitspec.analysis.claims.kinds.stable import StableClaims
 from circuitspec.analysis.claims.kinds.sufficient import SufficientClaims
 from circuitspec.analysis.claims.kinds.traces import TraceClaims
 from circuitspec.engine.records import Records, RunsExperiments
@@ -41,6 +42,7 @@ KINDS: dict[str, AnyKind] = {
     "complete": CompleteClaims(),
     "minimal": MinimalClaims(),
     "beats_random": BeatsRandomClaims(),
+    "stable": StableClaims(),
     "interchange": InterchangeClaims(),
     "isolates": IsolatesClaims(),
     "scrubbed": ScrubbedClaims(),

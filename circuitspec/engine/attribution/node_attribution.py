@@ -37,14 +37,23 @@ from circuitspec.prompts.output_metrics import METRICS
 class Attribution:
     """Estimated change of a metric's mean when one component is patched at some positions, in the metric's unit.
 
-    `effects[component, where]`; `per_prompt[component]` is the change at all positions, `[prompt]`. `magnitudes` are
-    how much a component does along all its paths, those that cancel included (empty unless asked for).
+    `effects[component, where]`, of which `by_prompt` are the changes, `[prompt]`; `per_prompt[component]` is the change
+    at all positions, `[prompt]`. `magnitudes` are how much a component does along all its paths, those that cancel
+    included, of which `sizes_by_prompt` are those of each prompt (both empty unless asked for).
     """
 
     metric: str
-    effects: Mapping[tuple[NodeComponent, Where], float]
+    by_prompt: Mapping[tuple[NodeComponent, Where], NDArray[np.float64]]
     per_prompt: Mapping[NodeComponent, NDArray[np.float64]]
-    magnitudes: Mapping[tuple[NodeComponent, Where], float] = field(default_factory=dict)
+    sizes_by_prompt: Mapping[tuple[NodeComponent, Where], NDArray[np.float64]] = field(default_factory=dict)
+
+    @cached_property
+    def effects(self) -> Mapping[tuple[NodeComponent, Where], float]:
+        return {spot: float(changes.mean()) for spot, changes in self.by_prompt.items()}
+
+    @cached_property
+    def magnitudes(self) -> Mapping[tuple[NodeComponent, Where], float]:
+        return {spot: float(sizes.mean()) for spot, sizes in self.sizes_by_prompt.items()}
 
 
 def draws_of(base: Variant, source: Source) -> int:
@@ -99,7 +108,8 @@ def attribute(
         raise ValueError("with the only layer dropped, nothing is left")
     chosen, places = tuple(components), tuple(wheres)
     n, draws = runner.task.n, draws_of(base, source)
-    sums, magnitudes = np.zeros((len(chosen), len(places))), np.zeros((len(chosen), len(places)))
+    at_places = np.zeros((len(chosen), len(places), n))
+    magnitudes = np.zeros((len(chosen), len(places), n)) if dropping else at_places
     per_prompt = np.zeros((len(chosen), n))
     taken = attribution_passes(source, steps, draws=draws, dropped_layers=len(layers), compared=compares(metric))
     runner.expect(taken * n)
@@ -112,18 +122,19 @@ def attribute(
         ]
 
     for part, found in runner.in_batches(work):
+        cases = list(part.cases)
         for effects, sizes in found:
-            for at_places, of_prompts in effects:
-                sums += at_places / (n * draws)
-                per_prompt[:, list(part.cases)] += of_prompts / draws
+            for there, everywhere in effects:
+                at_places[..., cases] += there / draws
+                per_prompt[:, cases] += everywhere / draws
             for size in sizes:
-                magnitudes += size / (n * draws * (len(layers) - 1))
+                magnitudes[..., cases] += size / (draws * (len(layers) - 1))
     spots = [(i, j) for i in range(len(chosen)) for j in range(len(places))]
     return Attribution(
         metric,
-        {(chosen[i], places[j]): float(sums[i, j]) for i, j in spots},
+        {(chosen[i], places[j]): at_places[i, j] for i, j in spots},
         {component: per_prompt[i] for i, component in enumerate(chosen)},
-        {(chosen[i], places[j]): float(magnitudes[i, j]) for i, j in spots} if dropping else {},
+        {(chosen[i], places[j]): magnitudes[i, j] for i, j in spots} if dropping else {},
     )
 
 
@@ -168,31 +179,30 @@ class _Run:
         self._score = BatchMetric(runner, batch, metric)
 
     def effects(self, step: int, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """A step's share of the estimates: over prompts, `[component, place]`, and at all, `[component, prompt]`."""
+        """A step's share of the estimates: `[component, place, prompt]`, and at all tokens, `[component, prompt]`."""
 
         def compute() -> NDArray[np.float64]:
             effects = self._products(self._slopes(step, steps), steps)
             everywhere = {tap: effect.sum(1).numpy() for tap, effect in effects.items()}
-            by_place = [self._by_component(_at(effects, mask)).sum(1) for mask in self._places]
-            return np.concatenate([*by_place, self._by_component(everywhere).ravel()])
+            by_place = [self._by_component(_at(effects, mask)) for mask in self._places]
+            return np.stack([*by_place, self._by_component(everywhere)]).ravel()
 
-        found = self._piece(["step", step, steps], compute)
-        at_places, of_prompts = np.split(found, [len(self._slots) * len(self._places)])
-        return self._by_place(at_places), of_prompts.reshape(len(self._slots), -1)
+        found = self._by_place(self._piece(["step", step, steps], compute), len(self._places) + 1)
+        return found[:, :-1], found[:, -1]
 
     def sizes(self, dropped: int) -> NDArray[np.float64]:
-        """The sizes of the estimates with no gradient through a layer, summed over prompts, `[component, place]`."""
+        """The sizes of the estimates with no gradient through a layer, `[component, place, prompt]`."""
 
         def compute() -> NDArray[np.float64]:
             effects = self._products(self._slopes(0, 1, dropped), 1)
-            sizes = [np.abs(self._by_component(_at(effects, mask))).sum(1) for mask in self._places]
+            sizes = [np.abs(self._by_component(_at(effects, mask))).ravel() for mask in self._places]
             return np.concatenate(sizes or [np.zeros(0)])
 
-        return self._by_place(self._piece(["dropped", dropped], compute))
+        return self._by_place(self._piece(["dropped", dropped], compute), len(self._places))
 
-    def _by_place(self, listed: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`[component, place]`, from a list by place."""
-        return listed.reshape(len(self._places), len(self._slots)).T
+    def _by_place(self, listed: NDArray[np.float64], places: int) -> NDArray[np.float64]:
+        """`[component, place, prompt]`, from a list by place, component and prompt."""
+        return listed.reshape(places, len(self._slots), len(self._batch.cases)).transpose(1, 0, 2)
 
     def _piece(self, piece: Sequence[object], compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
         return self._pieces.get([*piece, self._draw, list(self._batch.cases)], compute)

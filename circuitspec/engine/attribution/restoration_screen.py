@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -30,13 +30,20 @@ from circuitspec.prompts.prompt_set import TokenizedVariant
 class Screen:
     """Estimated change of a metric when one component alone is restored (or patched as well), by component.
 
-    `effects[component]` is `[prompt]`, in the metric's unit; `by_role[component][role]` is the part of
-    the mean effect that falls on the tokens of that role.
+    `effects[component]` is `[prompt]`, in the metric's unit; `at_role[component][role]` is the part of
+    it that falls on the tokens of that role, `[prompt]` too, and `by_role` the mean of that part.
     """
 
     metric: str
     effects: Mapping[NodeComponent, NDArray[np.float64]]
-    by_role: Mapping[NodeComponent, Mapping[str, float]]
+    at_role: Mapping[NodeComponent, Mapping[str, NDArray[np.float64]]]
+
+    @cached_property
+    def by_role(self) -> Mapping[NodeComponent, Mapping[str, float]]:
+        return {
+            component: {role: float(effect.mean()) for role, effect in own.items()}
+            for component, own in self.at_role.items()
+        }
 
 
 def screen_passes(experiment: Experiment, *, compared: bool = False) -> int:
@@ -117,8 +124,7 @@ def _screens(
     units = _Units.of(components, runner)
     own = runner.task.of(texts_of(experiment.base))
     roles = tuple(own.roles)
-    effects = np.zeros((2, len(components), runner.task.n))
-    by_role = np.zeros((2, len(components), len(roles)))
+    found = np.zeros((2, len(components), 1 + len(roles), runner.task.n))
     runner.expect(screen_passes(experiment, compared=compares(metric)) * runner.task.n)
 
     def changes(part: Batch, draw: int) -> NDArray[np.float64]:
@@ -127,22 +133,20 @@ def _screens(
         return np.stack([_summed(there, one, units, own) for one in both]).ravel()
 
     def work(part: Batch) -> list[NDArray[np.float64]]:
-        """`[draw][moving, component, prompt and then role]`"""
-        shape = (2, len(components), len(part.cases) + len(roles))
+        """`[draw][moving, component, at all tokens and then at each role, prompt]`"""
+        shape = (2, len(components), 1 + len(roles), len(part.cases))
         draws = range(experiment.draws)
         return [pieces.get([list(part.cases), draw], partial(changes, part, draw)).reshape(shape) for draw in draws]
 
     for part, each in runner.in_batches(work):
-        rows = list(part.cases)
-        for found in each:
-            effects[:, :, rows] += found[:, :, : len(rows)] / experiment.draws
-            by_role += found[:, :, len(rows) :] / (runner.task.n * experiment.draws)
+        for changed in each:
+            found[..., list(part.cases)] += changed / experiment.draws
 
     def screen(number: int, moving: Collection[NodeComponent]) -> Screen:
         members = frozenset(moving)
         of = [(i, c) for i, c in enumerate(components) if c in members]
-        shares = {c: dict(zip(roles, by_role[number, i].tolist(), strict=True)) for i, c in of}
-        return Screen(metric, {c: effects[number, i] for i, c in of}, shares)
+        shares = {c: dict(zip(roles, found[number, i, 1:], strict=True)) for i, c in of}
+        return Screen(metric, {c: found[number, i, 0] for i, c in of}, shares)
 
     return screen(0, patched), screen(1, [site.component for site in wider.sites])
 
@@ -172,7 +176,7 @@ class _Units:
 
 
 def _summed(batch: Batch, changes: Mapping[Tap, Tensor], units: _Units, own: TokenizedVariant) -> NDArray[np.float64]:
-    """The changes of each prompt, `[component, prompt]`, and then what falls on the tokens of each role in all."""
+    """The changes of each prompt at all tokens, and then at those of each role: `[component, 1 + role, prompt]`."""
     rows = list(batch.prompts)
     everywhere = units.by_component({tap: change.sum(1).numpy() for tap, change in changes.items()})
     at_role = [
@@ -181,7 +185,7 @@ def _summed(batch: Batch, changes: Mapping[Tap, Tensor], units: _Units, own: Tok
         )
         for role in own.roles
     ]
-    return np.concatenate([by_prompt(everywhere, batch), *(one[:, None] for one in at_role)], axis=1)
+    return by_prompt(np.stack([everywhere, *at_role], axis=1), batch)
 
 
 def _changes(
@@ -217,7 +221,7 @@ def _as_it_is(saved: Tensor) -> Tensor:
 
 
 def _at(slope: Tensor, batch: Batch, places: list[tuple[int, ...]]) -> NDArray[np.float64]:
-    """The slopes at the tokens of a position of each row, summed over these and over rows: `[unit]`.
+    """The slopes at the tokens of a position of each row, summed over these: `[row, unit]`.
 
     What follows a prompt's last token belongs to it.
     """
@@ -225,5 +229,6 @@ def _at(slope: Tensor, batch: Batch, places: list[tuple[int, ...]]) -> NDArray[n
     ends = list(zip(batch.answer_columns, batch.continued, strict=True))
     at += [(row, ends[row][0] + 1 + k) for row, column in at if column == ends[row][0] for k in range(ends[row][1])]
     rows, columns = torch.tensor(at).T
-    found: NDArray[np.float64] = slope[rows, columns].sum(0).numpy()
+    summed = torch.zeros(len(places), slope.shape[-1], dtype=slope.dtype).index_add_(0, rows, slope[rows, columns])
+    found: NDArray[np.float64] = summed.numpy()
     return found

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitspec.exploration.exploration_findings import Circuit, ExplorationFindings
+from circuitspec.exploration.output.stability_output import has_picture, stability_picture
 from circuitspec.exploration.request import SWEPT
 from circuitspec.exploration.search.component_sweep import MATERIAL, Effect
 from circuitspec.exploration.search.exact_sweeps import Grid, Kind
@@ -40,6 +41,8 @@ def pictures(found: ExplorationFindings) -> dict[str, Picture]:
     if curves:
         title = "Circuits of growing size, with and without components that hurt"
         drawn["frontier"] = frontier(curves, metric=found.metric, title=title, target=found.target)
+    if found.stability is not None and has_picture(found.stability):
+        drawn["stability"] = stability_picture(found.stability)
     if found.circuits and found.circuits[0].entries:
         drawn["circuit"] = _graph(found)
     return drawn

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from circuitspec.exploration.exploration_findings import ExplorationFindings
+from circuitspec.exploration.output.stability_output import stability_frame
 from circuitspec.exploration.setting import places_of
 from circuitspec.hypothesis_file.grammar.names import format_name
 
-NAMES = ("effects", "frontier", "links", "sweeps", "gates", "cross-sections", "traces", "not-looked-at")
+NAMES = ("effects", "frontier", "links", "sweeps", "gates", "cross-sections", "traces", "stability", "not-looked-at")
 
 
 def tables(found: ExplorationFindings) -> dict[str, pd.DataFrame]:
@@ -22,6 +23,8 @@ def tables(found: ExplorationFindings) -> dict[str, pd.DataFrame]:
         made["cross-sections"] = sections_frame(found)
     if found.traces is not None:
         made["traces"] = traces_frame(found)
+    if found.stability is not None:
+        made["stability"] = stability_frame(found.stability)
     if found.unseen:
         made["not-looked-at"] = unseen_frame(found)
     return made

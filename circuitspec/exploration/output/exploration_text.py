@@ -9,6 +9,7 @@ from circuitspec.analysis.statistics.wording import MISSING, briefly, number, pl
 from circuitspec.exploration.draft import fewest
 from circuitspec.exploration.exploration_findings import Circuit, ExplorationFindings
 from circuitspec.exploration.output.exploration_warnings import exploration_warnings
+from circuitspec.exploration.output.stability_output import circuit_lines, circuit_rows, edge_rows, stability_lines
 from circuitspec.exploration.request import SWEPT
 from circuitspec.exploration.search.circuit_selection import FrontierPoint
 from circuitspec.exploration.search.component_sweep import MATERIAL, Drawn
@@ -17,6 +18,7 @@ from circuitspec.exploration.search.estimable import inestimable
 from circuitspec.exploration.search.exact_sweeps import LEAST, Grid
 from circuitspec.exploration.search.reactions.corruption_traces import CorruptionTraces
 from circuitspec.exploration.setting import places_of
+from circuitspec.exploration.stability.circuit_stability import Stability
 from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.runtime.visible_text import no_command, visible
@@ -51,6 +53,8 @@ def render_exploration(found: ExplorationFindings) -> str:
     if found.links.found:
         parts.append(_links(found))
     parts += [_sections(one) for one in found.sections]
+    if found.stability is not None:
+        parts += _stability(found.stability)
     if found.unseen:
         parts.append("not looked at:\n" + "\n".join(f"  {one.counted}: {one.why}" for one in found.unseen))
     for warning in exploration_warnings(found):
@@ -180,9 +184,17 @@ def _circuit(circuit: Circuit, found: ExplorationFindings) -> str:
     size = f"{circuit.heads} of {found.units} {found.unit}s"
     return (
         f"circuit {circuit.kind}: recovered {number(circuit.recovered)}{interval}, "
-        f"{size}, {number(circuit.knocked_out)} is left without it\n  {members or 'nothing'}"
+        f"{size}, {number(circuit.knocked_out)} is left without it{_held_out(circuit, found)}\n  {members or 'nothing'}"
         + _spared(circuit, found.unit)
     )
+
+
+def _held_out(circuit: Circuit, found: ExplorationFindings) -> str:
+    """What it does on prompts that it was not chosen on."""
+    if circuit.held_out is None:
+        return f" (all on the prompts that it was chosen on: {found.not_judged})" if found.not_judged else ""
+    recovered, left = circuit.held_out
+    return f"\n  on {found.judged_on}: recovered {briefly(recovered)}, {briefly(left)} is left"
 
 
 def _spared(circuit: Circuit, unit: str) -> str:
@@ -228,6 +240,18 @@ def _gates(found: ExplorationFindings) -> str:
         f"[95 % CI]\n(1: either does what both do; -1: neither alone does anything; within {MARGIN:g} of 0: effects "
         "add up)\n\n" + _table(rows, words=True)
     )
+
+
+def _stability(stability: Stability) -> list[str]:
+    """How often the search, repeated on halves of the prompts, chose what: a table for each circuit."""
+    parts = ["\n".join([*stability_lines(stability), f"subsets: on {stability.judged_on}"])]
+    for one in stability.circuits:
+        rows, edges = circuit_rows(one), edge_rows(one)
+        table = _table(rows, words=True) if len(rows) > 1 else "nothing was chosen"
+        parts.append("\n".join([f"circuit {one.kind}", "", table, *(f"({line})" for line in circuit_lines(one))]))
+        if edges:
+            parts.append(_table(edges, words=True))
+    return parts
 
 
 def _sections(sections: Sections) -> str:

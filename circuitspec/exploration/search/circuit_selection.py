@@ -73,7 +73,7 @@ class Choice:
 
     @property
     def kept(self) -> Mapping[Ablatable, Where]:
-        return _kept(self.entries)
+        return circuit_of(self.entries)
 
     @property
     def heads(self) -> int:
@@ -102,7 +102,7 @@ class Choice:
 
     def look(self, entries: Mapping[Entry, str]) -> float:
         """What these entries recover, as a circuit that was tried; the circuit stays as it is."""
-        run = self.setting.sufficiency(_kept(entries))
+        run = self.setting.sufficiency(circuit_of(entries))
         share = self.setting.share(run)
         self.tried.setdefault(run, dict(entries))
         return share
@@ -164,7 +164,8 @@ class Choice:
         return Choice(self.setting, {e: kind for e, kind in self.entries.items() if e != entry})
 
 
-def _kept(entries: Iterable[Entry]) -> dict[Ablatable, Where]:
+def circuit_of(entries: Iterable[Entry]) -> dict[Ablatable, Where]:
+    """The components of these entries, each with its positions."""
     found: dict[Ablatable, Where] = {}
     for component, role in entries:
         found[component] = found.get(component, Where.at()) | where_of(role)

@@ -102,13 +102,14 @@ class ComponentSweep:
 
     `agreement` is Spearman's rank correlation of estimates and exact effects, of drop and of rise, over those
     that were chosen to be patched (None for fewer than three). `overlap` is how many of the k largest by estimate are
-    among the k largest by exact effect, as a share of k.
+    among the k largest by exact effect, as a share of k. `sample` are those that were drawn.
     """
 
     effects: tuple[Effect, ...]
     agreement: tuple[float | None, float | None]
     overlap: tuple[int, float] | None = None  # k, share
     drawn: Drawn[Effect] | None = None
+    sample: frozenset[Spot] = frozenset()
 
     @property
     def exact(self) -> tuple[Effect, ...]:
@@ -122,11 +123,15 @@ class ComponentSweep:
 
 @dataclass(frozen=True)
 class Estimation:
-    """How effects are estimated, and how many components are patched."""
+    """How effects are estimated, and how many components are patched.
+
+    Of what has small estimates so many are `drawn`, or (where the draw was made before) the `sample` is taken.
+    """
 
     exact: int
     steps: int = 1
     drawn: int = 0
+    sample: frozenset[Spot] | None = None
     dropping: bool = False
     recomputing: bool = False
 
@@ -146,7 +151,7 @@ def sweep(
     patched = _patched(setting, taken)
     done = frozenset((e.component, e.where) for e in patched)
     rest = [e for e in found if (e.component, e.where) not in done]
-    drawn = _draw(setting, rest, how.drawn)
+    drawn = _draw(setting, rest, how)
     if drawn is not None:
         sample, bound = drawn
         looked = frozenset((e.component, e.where) for e in sample)
@@ -154,7 +159,8 @@ def sweep(
     else:
         sample, bound = [], None
     whole = sorted([*patched, *sample, *rest], key=lambda e: (e.drop is None, -e.size, *_order(e)))
-    return ComponentSweep(tuple(whole), _agreement(patched), _overlap(patched), bound)
+    at_random = frozenset((e.component, e.where) for e in sample)
+    return ComponentSweep(tuple(whole), _agreement(patched), _overlap(patched), bound, at_random)
 
 
 def exactly(setting: ExplorationSetting, spots: Sequence[Spot]) -> ComponentSweep:
@@ -237,11 +243,16 @@ def least_of(setting: ExplorationSetting) -> float:
     return NEEDED if setting.sites else MATERIAL
 
 
-def _draw(setting: ExplorationSetting, rest: Sequence[Effect], count: int) -> tuple[list[Effect], Drawn[Effect]] | None:
+def _draw(
+    setting: ExplorationSetting, rest: Sequence[Effect], how: Estimation
+) -> tuple[list[Effect], Drawn[Effect]] | None:
     """Some of the others, patched, as many as the allowance leaves (in the order drawn); None where there are none."""
-    if not rest or not count:
+    if not rest or not how.drawn:
         return None
-    patched = _patched(setting, sample_of(rest, count))
+    if how.sample is None:
+        patched = _patched(setting, sample_of(rest, how.drawn))
+    else:
+        patched = _patched(setting, [e for e in rest if (e.component, e.where) in how.sample])
     if not patched:
         return None
     mattering = tuple(sorted((e for e in patched if e.size >= MATERIAL), key=lambda e: -e.size))

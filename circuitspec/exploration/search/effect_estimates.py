@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from circuitspec.engine.attribution.edge_attribution import attribute_edges, edge_passes
 from circuitspec.engine.attribution.node_attribution import attribute, attribution_passes, draws_of, interpolates
@@ -52,12 +55,17 @@ def estimate_nodes(
         needed = attribution_passes(source, steps, draws=draws_of(base, source), dropped_layers=layers)
         setting.allowance.require(needed + _mean(source, runner))
         found = attribute(runner, base, source, metric, claimed, wheres, steps=steps, dropping=dropping, pieces=pieces)
-        lists = {"effects": [found.effects[spot] for spot in spots]}
-        return lists | ({"magnitudes": [found.magnitudes[spot] for spot in spots]} if dropping else {})
+        lists = {"effects": _listed(setting, [found.by_prompt[spot] for spot in spots])}
+        if dropping:
+            lists["magnitudes"] = _listed(setting, [found.sizes_by_prompt[spot] for spot in spots])
+        return lists
 
-    names = [(format_name(component), where.canonical()) for component, where in spots]
-    found = setting.recalled.get(["nodes", base, source, metric, steps, dropping, names], compute)
-    by_name = {name: dict(zip(spots, values.tolist(), strict=True)) for name, values in found.items()}
+    def names() -> list[object]:
+        return [(format_name(component), where.canonical()) for component, where in spots]
+
+    asked = ("nodes", base, source, metric, steps, dropping)
+    found = _known(setting, asked, (claimed, *wheres), names, compute)
+    by_name = {name: dict(zip(spots, _means(setting, values), strict=True)) for name, values in found.items()}
     return NodeEstimates(by_name["effects"], by_name.get("magnitudes", {}))
 
 
@@ -99,7 +107,7 @@ def estimate_restorations(setting: ExplorationSetting, run: Experiment) -> dict[
         setting.allowance.require(screen_passes(run))
         return screen_restorations(setting.runner, run, setting.metric, pieces)
 
-    return _screened(setting, ["restorations", run.digest], run, compute)
+    return _screened(setting, ("restorations", run.digest), run, compute)
 
 
 def estimate_noising(setting: ExplorationSetting, run: Experiment, wider: Experiment) -> dict[Entry, float]:
@@ -109,27 +117,59 @@ def estimate_noising(setting: ExplorationSetting, run: Experiment, wider: Experi
         setting.allowance.require(screen_passes(run))
         return screen_noising(setting.runner, run, wider, setting.metric, pieces)
 
-    return _screened(setting, ["noising", run.digest, wider.digest], wider, compute)
+    return _screened(setting, ("noising", run.digest, wider.digest), wider, compute)
 
 
 def _screened(
-    setting: ExplorationSetting, question: Sequence[object], run: Experiment, compute: Callable[[Pieces], Screen]
+    setting: ExplorationSetting, question: tuple[Hashable, ...], run: Experiment, compute: Callable[[Pieces], Screen]
 ) -> dict[Entry, float]:
     components = sorted({site.component for site in run.sites}, key=sort_key)
     entries = [(component, place) for component in components for place in setting.places]
 
     def lists(pieces: Pieces) -> dict[str, list[float]]:
         found = compute(pieces)
-        return {
-            "effects": [
-                float(found.effects[component].mean()) if place == EVERYWHERE else found.by_role[component][place]
-                for component, place in entries
-            ]
-        }
+        changes = [
+            found.effects[component] if place == EVERYWHERE else found.at_role[component][place]
+            for component, place in entries
+        ]
+        return {"effects": _listed(setting, changes)}
 
-    names = [(format_name(component), place) for component, place in entries]
-    found = setting.recalled.get([*question, setting.metric, names], lists)
-    return dict(zip(entries, found["effects"].tolist(), strict=True))  # type: ignore[arg-type]
+    def names() -> list[object]:
+        return [(format_name(component), place) for component, place in entries]
+
+    found = _known(setting, (*question, setting.metric), setting.places, names, lists)
+    return dict(zip(entries, _means(setting, found["effects"]), strict=True))  # type: ignore[arg-type]
+
+
+def _listed(setting: ExplorationSetting, changes: Sequence[NDArray[np.float64]]) -> list[float]:
+    """Changes prompt by prompt as what is kept of them: their means, or one after the other."""
+    if setting.by_prompt:
+        return np.concatenate([*changes, np.zeros(0)]).tolist()  # type: ignore[no-any-return]
+    return [float(change.mean()) for change in changes]
+
+
+def _means(setting: ExplorationSetting, listed: NDArray[np.float64]) -> list[float]:
+    """The means over the prompts that count, of what `_listed` keeps."""
+    if not setting.by_prompt:
+        return listed.tolist()  # type: ignore[no-any-return]
+    changes = listed.reshape(-1, setting.runner.task.n)
+    counted = changes if setting.counted is None else changes[:, setting.counted]
+    return counted.mean(1).tolist()  # type: ignore[no-any-return]
+
+
+def _known(
+    setting: ExplorationSetting,
+    question: tuple[Hashable, ...],
+    of: Hashable,
+    names: Callable[[], list[object]],
+    compute: Callable[[Pieces], Mapping[str, Sequence[float]]],
+) -> Mapping[str, NDArray[np.float64]]:
+    """What was estimated before, or what is computed now; `names` say what the question is `of`."""
+    if not setting.by_prompt:
+        return setting.recalled.get([*question, names()], compute)
+    if (question, of) not in setting.estimated:
+        setting.estimated[question, of] = setting.recalled.get(["by prompt", *question, names()], compute)
+    return setting.estimated[question, of]
 
 
 def _mean(source: Source, runner: Runner) -> float:

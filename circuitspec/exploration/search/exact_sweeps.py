@@ -193,8 +193,7 @@ class ExactSweeper:
         return {node: spot.where for node in nodes if is_node(node)}
 
     def _cell(self, spot: Spot, one: PatchingSeries, run: Experiment) -> Cell:
-        values = self.setting.records[run]
-        means = {name: float(column.mean()) for name, column in values.items()}
+        means = {name: float(column.mean()) for name, column in self.setting.columns(run).items()}
         metric, gap = self.setting.metric, self.gaps[one]
         change = means[metric] - float(self.setting.values(one.base).mean())
         share = (-change if one.noising else change) / (gap.clean - gap.corrupt) if gap.state == "sound" else None

@@ -36,7 +36,8 @@ Candidate = tuple[Sender, Where, Receiver, Where]
 class Link:
     """A direct path from a sender into a reader (None: the logits), and its effect by itself, as shares of the gap.
 
-    The estimates are those of edge attribution: to first order, and without what passes MLPs on the way.
+    The estimates are those of edge attribution: to first order, and without what passes MLPs on the way. `runs` are the
+    one that drops it and the one that restores it.
     """
 
     sender: Sender
@@ -46,6 +47,7 @@ class Link:
     rise: float
     drop_estimate: float
     rise_estimate: float
+    runs: tuple[Experiment, ...] = ()
     prompts: tuple[int | None, int | None] = (None, None)  # on which drop and rise were measured; None: all
 
     @property
@@ -136,6 +138,7 @@ def links(
                 stands[climbs[c]].effect,
                 -drops[edges[c]] / loss,
                 rises[edges[c]] / gain,
+                (down[c], up[c]),
                 (stands[falls[c]].dropped_after, stands[climbs[c]].dropped_after),
             )
             for c in some
@@ -202,3 +205,12 @@ def _path(
     if noising:
         return Experiment("clean", setting.source, readings=readings, rule=rule)
     return Experiment(setting.corrupt, CLEAN_VALUES, readings=readings, rule=rule)
+
+
+def link_effects(setting: ExplorationSetting, link: Link) -> tuple[float, float]:
+    """A link's drop and rise by the prompts that count in a setting, which may be others than it was found on."""
+    setting.run(link.runs)
+    down, up = link.runs
+    corrupt = float(setting.values(Experiment(setting.corrupt)).mean())
+    clean = float(setting.values(CLEAN).mean())
+    return 1.0 - setting.share(down), (float(setting.values(up).mean()) - corrupt) / (clean - corrupt)

@@ -90,7 +90,10 @@ def race(setting: ExplorationSetting, racers: Iterable[Racer], least: float) -> 
     left = frozenset(setting.run_some(racer.run for racer in running))
     for racer in wanted:
         if racer not in found and racer.run not in left and racer.run in setting.records:
-            found[racer] = Standing(_effect(setting, racer, range(setting.runner.task.n)), setting.runner.task.n, False)
+            change = setting.values(racer.run) - setting.values(racer.base)
+            whole = setting.values(CLEAN) - setting.values(racer.zero)
+            effect = float(change.mean() / whole.mean()) * (-1 if racer.falls else 1)
+            found[racer] = Standing(effect, len(change), dropped=False)
     return {racer: found[racer] for racer in wanted if racer in found}
 
 

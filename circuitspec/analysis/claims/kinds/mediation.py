@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from circuitspec.analysis.claims.claim_kind import INVERTED, NOT_APART
 from circuitspec.analysis.claims.claim_result import ClaimResult, Judgement
-from circuitspec.analysis.claims.kinds.path_claims import PathPatching
+from circuitspec.analysis.claims.kinds.bases.path_claims import PathPatching
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuitspec.analysis.claims.kinds.circuit_claims import CircuitClaims, PlannedOfCircuit
+from circuitspec.analysis.claims.kinds.bases.circuit_claims import CircuitClaims, PlannedOfCircuit
 from circuitspec.experiments.planner import Planning
 from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from circuitspec.analysis.claims.claim_result import ClaimResult
-from circuitspec.analysis.claims.kinds.path_claims import PathPatching
+from circuitspec.analysis.claims.kinds.bases.path_claims import PathPatching
 from circuitspec.analysis.statistics.wording import falls, rises
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment
 from circuitspec.experiments.levels import path_level

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from circuitspec.analysis.claims.kinds.circuit_claims import CircuitClaims, PlannedOfCircuit
+from circuitspec.analysis.claims.kinds.bases.circuit_claims import CircuitClaims, PlannedOfCircuit
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.experiments.levels.node_level import without_outside
 from circuitspec.experiments.planner import Planning, sources_in_words

@@ -14,6 +14,7 @@ from circuitspec.hypothesis_file.schema.claims.mediation_block import Mediation
 from circuitspec.hypothesis_file.schema.claims.minimal_block import Minimal
 from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
 from circuitspec.hypothesis_file.schema.claims.path_block import PathClaim
+from circuitspec.hypothesis_file.schema.claims.stable_block import Stable
 from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from circuitspec.hypothesis_file.schema.claims.traces_block import Traces
 
@@ -28,6 +29,7 @@ CLAIMS: dict[str, type[ClaimBlock]] = {
     "complete": Complete,
     "minimal": Minimal,
     "beats_random": BeatsRandom,
+    "stable": Stable,
     "interchange": Interchange,
     "isolates": Isolates,
     "scrubbed": Scrubbed,

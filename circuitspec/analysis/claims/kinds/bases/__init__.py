@@ -1,0 +1,1 @@
+"""What kinds of claims have in common: those about the whole circuit, and those about one path."""
