@@ -74,6 +74,11 @@ class ExplorationSetting:
         return (*self.roles, EVERYWHERE) if self.unnamed else self.roles
 
     @property
+    def few(self) -> tuple[int, ...] | None:
+        """The prompts by which it is seen what is only described or proposed: those before the last lot. None: all."""
+        return tuple(sorted(prompt for lot in self.lots[:-1] for prompt in lot)) or None
+
+    @property
     def streams(self) -> int:
         """How many residual streams (those that enter a block) are there before the metric is read."""
         layers = range(self.runner.loaded.shape.n_layers)

@@ -91,8 +91,8 @@ def test_what_does_nothing_is_dropped_early_and_the_rest_is_known_of_all_prompts
     setting = setting_of(runs)
     found = race(setting, [racer(head) for head in range(4)], 0.05)
     nothing, large, negative, near = (found[racer(head)] for head in range(4))
-    assert nothing.dropped_after == 12
-    assert (large.dropped_after, negative.dropped_after, near.dropped_after) == (None, None, None)
+    assert nothing.by == 12
+    assert (large.by, negative.by, near.by) == (None, None, None)
     first = list(looks_of(TEMPLATES)[0])
     clean, corrupt = runs.values[CLEAN], runs.values[CORRUPT]
     changes = clean - runs.values[run_of(0)]
@@ -117,7 +117,7 @@ def test_without_lots_all_is_run_on_all_prompts() -> None:
     runs = planted(nothing=0.0)
     setting = setting_of(runs)
     setting.lots = ()
-    assert race(setting, [racer(0)], 0.05)[racer(0)].dropped_after is None
+    assert race(setting, [racer(0)], 0.05)[racer(0)].by is None
     assert runs.asked[run_of(0)] == list(range(N))
 
 

@@ -231,7 +231,7 @@ def _patched(setting: ExplorationSetting, effects: Sequence[Effect]) -> list[Eff
             e,
             drop=stands[down].effect,
             rise=stands[up].effect,
-            prompts=(stands[down].dropped_after, stands[up].dropped_after),
+            prompts=(stands[down].by, stands[up].by),
         )
         for e, (down, up) in zip(effects, pairs, strict=True)
         if down in stands and up in stands

@@ -34,6 +34,7 @@ from circuitspec.hypothesis_file.grammar.components import Input, sort_key, whol
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 RESTORES = (0.9, 1.1)  # recovered performance that is called the behaviour of the clean run
+RACED = 20  # candidates beside a cross-section that are taken by their estimates where prompts are raced
 LOOKED_BESIDE = 5  # cross-sections that do not restore it, beside which it is looked for what is missing
 NAMED = 5
 
@@ -233,7 +234,7 @@ def _beside(
     start = section.recovered.value
     zero = Experiment(setting.corrupt)
     racers = {e: Racer(_with(setting, own, e), _restored(setting, section.nodes), zero) for e in entries}
-    stands = race(setting, racers.values(), MATERIAL)
+    stands = race(setting, racers.values(), MATERIAL, settling=True)
 
     def change(entry: tuple[NodeComponent, str]) -> float:
         if entry in racers:
@@ -292,7 +293,8 @@ def _screened(
         run = _restored(setting, section.nodes)
         wider = denoising(setting.corrupt, {**_at(section.nodes), **dict.fromkeys(claimed, Where.everywhere())})
         screen: Mapping[tuple[NodeComponent, str], float] = estimate_noising(setting, run, wider)  # type: ignore[assignment]
-        wanted |= set(sorted(entries, key=lambda e: (-abs(screen.get(e, 0.0)), sort_key(e[0]), e[1]))[:SCREENED])
+        most = min(RACED, SCREENED) if setting.lots else SCREENED
+        wanted |= set(sorted(entries, key=lambda e: (-abs(screen.get(e, 0.0)), sort_key(e[0]), e[1]))[:most])
     return [e for e in entries if e in wanted or _covers(setting, members, *e)]
 
 

@@ -128,7 +128,7 @@ def links(
         corrupt = Experiment(setting.corrupt)
         falls = {c: Racer(run, CLEAN, setting.anchor, falls=True) for c, run in down.items()}
         climbs = {c: Racer(run, corrupt, corrupt) for c, run in up.items()}
-        stands = race(setting, [one for c in some for one in (falls[c], climbs[c])], MATERIAL)
+        stands = race(setting, [one for c in some for one in (falls[c], climbs[c])], MATERIAL, settling=True)
         return [
             Link(
                 c[0],
@@ -139,7 +139,7 @@ def links(
                 -drops[edges[c]] / loss,
                 rises[edges[c]] / gain,
                 (down[c], up[c]),
-                (stands[falls[c]].dropped_after, stands[climbs[c]].dropped_after),
+                (stands[falls[c]].by, stands[climbs[c]].by),
             )
             for c in some
             if falls[c] in stands and climbs[c] in stands
