@@ -114,6 +114,11 @@ _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
     "--sections-only", is_flag=True, help="Restore the cross-sections of FILE's circuit, and look at nothing else."
 )
 @click.option(
+    "--thorough",
+    is_flag=True,
+    help="Run all that is patched on all prompts, also what a few of them show to do next to nothing.",
+)
+@click.option(
     "--stability",
     type=click.IntRange(min=2),
     metavar="N",
@@ -205,6 +210,7 @@ class ExploreCall:
     paths: int
     sections: int
     sections_only: bool
+    thorough: bool
     stability: int | None
     plan_only: bool
     draft: Path | None
@@ -288,6 +294,7 @@ class ExploreCall:
             noise_at=self.noise_at,
             sections=self.sections,
             sections_only=self.sections_only,
+            thorough=self.thorough,
             stability=self.stability or 0,
         )
 

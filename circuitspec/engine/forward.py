@@ -277,10 +277,16 @@ class Forward:
 
     # ------------------------------------------------------------------------------------------------------- memory
 
-    def in_batches(self, work: Callable[[Batch], T], most: int | None = None) -> Iterator[tuple[Batch, T]]:
-        """The work done on all prompts of the task, batch by batch, as `in_parts` does it."""
-        for batch in self.batches:
+    def in_batches(
+        self, work: Callable[[Batch], T], most: int | None = None, among: Sequence[int] | None = None
+    ) -> Iterator[tuple[Batch, T]]:
+        """The work done on all prompts of the task (those `among` all), batch by batch, as `in_parts` does it."""
+        for batch in self.batches_of(among):
             yield from self.in_parts(batch, work, most=most)
+
+    def batches_of(self, among: Sequence[int] | None) -> tuple[Batch, ...]:
+        """The batches of all prompts of the task, or of those `among` all."""
+        return self.batches if among is None else self._batches_of(self.task, self.rows.whole, self.side, among)
 
     def in_parts(
         self, batch: Batch, work: Callable[[Batch], T], task: TokenizedTask | None = None, most: int | None = None

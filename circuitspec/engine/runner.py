@@ -41,6 +41,8 @@ from circuitspec.prompts.output_metrics import scored, targets
 from circuitspec.prompts.own_metrics import OwnMetric, own_values, refused_whole_answers
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
+CLEAN_BYTES = 2**28  # of outputs of the clean run that are kept, at most
+
 Columns = dict[str, NDArray[np.float64]]  # metric -> [prompt]
 T = TypeVar("T")
 
@@ -81,7 +83,13 @@ class Runner(Forward):
         self.templates = np.array([p.template for p in task.prompts.prompts], dtype=np.int64)
         self._means: dict[Source, MeanTable] = {}
         self._learned_elsewhere: dict[Source, frozenset[Tap]] = {}
+        self._clean: dict[Batch, LogProbabilities] | None = None  # those of the clean run, where they are kept
         self._patterns_tested = False
+
+    def keep_clean(self) -> None:
+        """Let the clean run's outputs be kept from one call to the next, as long as they are few: all divergences are
+        measured against them, and searches call often."""
+        self._clean = {}
 
     @property
     def measured_beside(self) -> tuple[str, ...]:
@@ -117,13 +125,13 @@ class Runner(Forward):
         self,
         experiments: Iterable[Experiment],
         parts: KeepsParts | None = None,
-        *,
         among: Sequence[int] | None = None,
     ) -> Records:
         """Every metric of every experiment for every prompt; where noise is drawn, its mean over the draws.
 
-        What `parts` know of a batch is not run; what is measured is handed to them after each forward. With `among`
-        these prompts alone are run, and the records are of them, in this order; means go over what they always do.
+        What `parts` know of a batch is not run; what is measured is handed to them after each forward. Where prompts
+        `among` all are named, by their numbers, these alone are run, and the values are theirs, in this order; means go
+        over what they always do.
 
         Raises CS366 for values that are patched at tokens to which none of the source corresponds.
 
@@ -134,33 +142,35 @@ class Runner(Forward):
         """
         asked = tuple(dict.fromkeys(experiments))
         wanted = single_runs(asked)
+        prompts = list(range(self.task.n) if among is None else among)
+        templates = self.templates[prompts]
         columns: dict[Experiment, Columns] = {e: {} for e in wanted}
-        templates = self.templates if among is None else self.templates[list(among)]
-        if not wanted:
+        if not wanted or not prompts:
             return Records(columns, templates)
         check_counterparts(wanted, self.task)
         needs = self._needs(wanted)
-        if among is None:
-            self._expect(wanted, needs)
+        self._expect(wanted, needs, len(prompts))
         self._learn(needs)
-        batches = self.batches if among is None else self._batches_of(self.task, self.rows.whole, self.side, among)
-        for batch in batches:
-            for _ in self.in_parts(batch, lambda part: self._run_batch(part, needs, columns, parts)):
-                pass
-        values: Mapping[Experiment, Columns] = columns
-        if among is not None:
-            rows = list(among)
-            values = {run: {name: column[rows] for name, column in own.items()} for run, own in columns.items()}
-        return with_means(Records(values, templates), asked)
+        for _ in self.in_batches(lambda part: self._run_batch(part, needs, columns, parts), among=among):
+            pass
+        return with_means(self._recorded(columns, among), asked)
+
+    def _recorded(self, columns: Mapping[Experiment, Columns], among: Sequence[int] | None) -> Records:
+        """The records of all prompts, or of those `among` all, of columns that have a place for each prompt."""
+        if among is None:
+            return Records(columns, self.templates)
+        rows = list(among)
+        some = {run: {name: whole[rows] for name, whole in own.items()} for run, own in columns.items()}
+        return Records(some, self.templates[rows])
 
     def take_means(self, other: Runner) -> None:
         """Use the means that another runner took, whose task has this one's prompts first, and the same reference."""
         self._means = dict(other._means)
 
-    def _expect(self, wanted: Sequence[Experiment], needs: Needs) -> None:
-        averaged = self.task.averaged.n / self.task.n
+    def _expect(self, wanted: Sequence[Experiment], needs: Needs, prompts: int) -> None:
+        averaged = self.task.averaged.n / prompts
         expected = passes((*wanted, *needs.bases), frozenset({*self._means, *self._learned_elsewhere}), averaged)
-        self.expect(round(expected * self.task.n))
+        self.expect(round(expected * prompts))
 
     def _learn(self, needs: Needs) -> None:
         """The means that are patched."""
@@ -190,12 +200,12 @@ class Runner(Forward):
         )
 
     @torch.no_grad()
-    def announced(self, wanted: Sequence[Experiment]) -> None:
+    def announced(self, wanted: Sequence[Experiment], among: Sequence[int] | None = None) -> None:
         """Check that these single runs can be run, and count what every process runs for all of its shards of them: the
         means that it learns, once. Raises as `run` does before the first forward."""
         check_counterparts(wanted, self.task)
         needs = self._needs(wanted)
-        self._expect(wanted, needs)
+        self._expect(wanted, needs, self.task.n if among is None else len(among))
         for source, taps in mean_sources(needs.sources).items():
             wanted_taps = self._with_worked_out(taps)
             known = self._learned_elsewhere.get(source, frozenset())
@@ -227,14 +237,19 @@ class Runner(Forward):
         prompts, saved = np.array(self.counted) - before - (self._sweeper.checking - checking)
         return MeasuredShard(tuple(found), round(prompts), round(float(saved), 6))  # whatever was counted before
 
-    def joined(self, experiments: Sequence[Experiment], found: Iterable[Iterable[Measurement]]) -> Records:
+    def joined(
+        self,
+        experiments: Sequence[Experiment],
+        found: Iterable[Iterable[Measurement]],
+        among: Sequence[int] | None = None,
+    ) -> Records:
         """Single runs from what was measured of their shards, these in the order of their batches."""
         columns: dict[Experiment, Columns] = {experiment: {} for experiment in experiments}
         for shard in found:
             for one in sorted(shard, key=lambda measured: (measured.draw, measured.experiment)):
                 experiment = experiments[one.experiment]
                 self._add(columns[experiment], experiment, list(one.prompts), one.draw, one.values)
-        return Records(columns, self.templates)
+        return self._recorded(columns, among)
 
     def counted_elsewhere(self, shard: MeasuredShard) -> None:
         """Another process ran a shard, and told the progress of it."""
@@ -333,7 +348,7 @@ class Runner(Forward):
             for source, layout in dict.fromkeys((source, self._laid_out_as(base)) for source, base in sources):
                 if (source, layout) not in values:
                     values[source, layout] = self._values(batch, source, layout, needs, runs)
-            clean_logprobs = LogProbabilities(runs.of(CLEAN).readout)
+            clean_logprobs = self._clean_logprobs(batch, needs, runs)
             last: tuple[Experiment, Readout, Mapping[Tap, Tensor]] | None = None
             for experiment in single:
                 at = self._laid_out_as(experiment.base)
@@ -355,6 +370,18 @@ class Runner(Forward):
                 given = values[sweep.source, self._laid_out_as(sweep.base)]
                 found = self._sweeper.run(sweep, batch, unpatched, given, clean_logprobs, draw, known, parts)
                 yield from ((draw, one) for one in found)
+
+    def _clean_logprobs(self, batch: Batch, needs: Needs, runs: Unpatched) -> LogProbabilities:
+        """Those of the clean run; it is not run for them alone where they are kept."""
+        if self._clean is not None and batch in self._clean and not needs.reads(CLEAN):
+            self.progress.advance(len(batch.cases))
+            return self._clean[batch]
+        found = LogProbabilities(runs.of(CLEAN).readout)
+        if self._clean is not None and batch not in self._clean and found.held:
+            held = sum(one.nbytes for one in self._clean.values())
+            if held + found.nbytes <= CLEAN_BYTES:
+                self._clean[batch] = found
+        return found
 
     def _values(
         self, batch: Batch, source: Source, base: Variant, needs: Needs, runs: Unpatched

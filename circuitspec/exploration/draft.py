@@ -89,8 +89,7 @@ def write_draft(
         *(f"# {line}" for line in remarks.header),
         *_spared(choice),
         "# Beside each component, what it does by itself as a share of clean - corrupt: (drop when ablated in the",
-        "# clean run, rise when restored in the corrupt run)"
-        + ("; ~ marks estimates of what was not patched alone." if held_out is None else ", on these other prompts."),
+        "# clean run, rise when restored in the corrupt run)" + _measured_on(held_out),
         "circuit:",
         "  groups:",
     ]
@@ -122,6 +121,13 @@ def write_draft(
         "",
     ]
     return Draft("\n".join(lines), len(choice.entries), choice.heads, misses)
+
+
+def _measured_on(held_out: HeldOutFigures | None) -> str:
+    """How figures beside components came about: the end of what a draft says of them."""
+    if held_out is None:
+        return "; ~ marks estimates of what was not patched alone."
+    return ", on these other prompts." if held_out.parts_by is None else f", on {held_out.parts_by} of these prompts."
 
 
 def _figures(searched: Estimate, left: float, held_out: HeldOutFigures | None, metric: str, counted: str) -> list[str]:

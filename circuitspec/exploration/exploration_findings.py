@@ -13,12 +13,12 @@ from circuitspec.exploration.forward_budget import Unseen
 from circuitspec.exploration.request import ExploreOptions as ExploreOptions
 from circuitspec.exploration.search.circuit_selection import FrontierPoint
 from circuitspec.exploration.search.component_sweep import ComponentSweep, Effect
-from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.cross_sections import Sections
 from circuitspec.exploration.search.exact_sweeps import Grid
 from circuitspec.exploration.search.feature_search import SearchedDictionary
-from circuitspec.exploration.search.gate_search import Pair
 from circuitspec.exploration.search.path_search import Links
+from circuitspec.exploration.search.reactions.corruption_traces import CorruptionTraces
+from circuitspec.exploration.search.reactions.gate_search import Pair
 from circuitspec.exploration.stability.circuit_stability import Stability
 
 

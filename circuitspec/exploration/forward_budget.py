@@ -43,7 +43,9 @@ class Allowance:
 
     limit: float | None
     counted: Callable[[], float]
-    most: Callable[[Sequence[Experiment]], float] = lambda experiments: passes(tuple(experiments))
+    most: Callable[[Sequence[Experiment], float], float] = lambda runs, share: (
+        share * passes(tuple(runs), averaged=1 / share)
+    )
     _held: float = 0.0
 
     @property
@@ -59,13 +61,16 @@ class Allowance:
         if needed > self.left:
             raise AllowanceSpent(self.reason)
 
-    def fitting(self, experiments: Sequence[Experiment]) -> int:
-        """How many of these, from the first, can be run with what is left, if none of them is in the store."""
+    def fitting(self, experiments: Sequence[Experiment], share: float = 1.0) -> int:
+        """How many of these, from the first, can be run with what is left, if none of them is in the store.
+
+        They are run on a `share` of the prompts; means are over as many as ever, so that they count in full.
+        """
         left = self.left
         if math.isinf(left):
             return len(experiments)
         counts = range(1, len(experiments) + 1)
-        return bisect_right(counts, left, key=lambda count: self.most(experiments[:count]) + CHECKS)
+        return bisect_right(counts, left, key=lambda count: self.most(experiments[:count], share) + CHECKS)
 
     @contextmanager
     def holding(self, forwards: float) -> Iterator[None]:

@@ -108,6 +108,7 @@ class ExploreOptions:
     paths: int = 300  # direct paths that are patched exactly
     noise_at: tuple[str, ...] = ()  # where sweeps of `gaussian` add noise, if not where the file says
     sections: int = 50  # cross-sections that are restored, of each circuit
+    thorough: bool = False  # everything that is patched is run on all prompts, whatever few of them say
     sections_only: bool = False  # of the circuit that the file declares, and nothing else is looked at
     stability: int = 0  # halves of the prompts on which the search is repeated
 

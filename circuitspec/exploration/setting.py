@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,11 +41,11 @@ class ExplorationSetting:
     where the prompts name none (`unnamed`), components are searched at all tokens together too. `source` is what
     ablation patches in, `corrupt` the prompts into which clean values are restored. What is measured counts against the
     `allowance`; estimates are `recalled` where they were computed before. `inside` is the metric, where it is one of
-    what the model does inside.
+    what the model does inside. Candidates are raced over prompts, which come in in `lots`.
 
     Figures are of the prompts that are `counted` (None: of all), while `records` have every prompt's values. Estimates
     are too where they are kept `by_prompt`: those that are known are `estimated`, by what they are of,
-    `[component at a place, prompt]`.
+    `[component at a place, prompt]`. Nothing is raced where some prompts alone count.
     """
 
     runner: Runner
@@ -65,6 +65,8 @@ class ExplorationSetting:
     counted: NDArray[np.bool_] | None = None
     by_prompt: bool = False
     estimated: dict[Hashable, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+    lots: tuple[tuple[int, ...], ...] = ()  # prompts in the order in which a race takes them in; none: all at once
+    _partly: dict[Experiment, dict[int, Mapping[str, float]]] = field(default_factory=dict)  # -> by prompt
     _gaps: dict[tuple[Experiment, Experiment], Gap] = field(
         default_factory=dict, init=False
     )  # an interval takes a while
@@ -73,6 +75,11 @@ class ExplorationSetting:
     def places(self) -> tuple[str, ...]:
         """Where components are searched: at each role, and where no role was named at all tokens together."""
         return (*self.roles, EVERYWHERE) if self.unnamed else self.roles
+
+    @property
+    def few(self) -> tuple[int, ...] | None:
+        """The prompts by which it is seen what is only described or proposed: those before the last lot. None: all."""
+        return tuple(sorted(prompt for lot in self.lots[:-1] for prompt in lot)) or None
 
     @property
     def streams(self) -> int:
@@ -133,16 +140,52 @@ class ExplorationSetting:
         if self.run_some(experiments):
             raise AllowanceSpent(self.allowance.reason)
 
-    def run_some(self, experiments: Iterable[Experiment]) -> tuple[Experiment, ...]:
-        """As `run`, as far as the allowance goes; returns what was left out, the last of them."""
-        wanted = tuple(e for e in dict.fromkeys(experiments) if e not in self.records)
+    def run_some(self, experiments: Iterable[Experiment], among: Sequence[int] | None = None) -> tuple[Experiment, ...]:
+        """As `run`, as far as the allowance goes; returns what was left out, the last of them.
+
+        Of prompts `among` all, where these are named; what was run on some is then run on the others alone.
+        """
+        left: list[Experiment] = []
+        for prompts, group in self._missing(experiments, among).items():
+            left += self._run(group, prompts)
+        return tuple(left)
+
+    def _missing(
+        self, experiments: Iterable[Experiment], among: Sequence[int] | None
+    ) -> dict[tuple[int, ...], list[Experiment]]:
+        """By the prompts on which they have not been run yet."""
+        wanted = tuple(range(self.runner.task.n) if among is None else among)
+        groups: dict[tuple[int, ...], list[Experiment]] = {}
+        for experiment in dict.fromkeys(experiments):
+            known = self._partly.get(experiment, {})
+            missing = tuple(prompt for prompt in wanted if prompt not in known) if known else wanted
+            if experiment not in self.records and missing:
+                groups.setdefault(missing, []).append(experiment)
+        return groups
+
+    def _run(self, experiments: Sequence[Experiment], prompts: tuple[int, ...]) -> tuple[Experiment, ...]:
+        n, wanted = self.runner.task.n, tuple(experiments)
+        whole = len(prompts) == n
         while wanted:
-            count = self.allowance.fitting(wanted)
+            count = self.allowance.fitting(wanted, len(prompts) / n)
             if not count:
                 break
-            self.records.update(self.stored.run(wanted[:count]).values)
+            found = self.stored.run(wanted[:count], None if whole else prompts).values
+            if whole:
+                self.records.update(found)
+            for experiment, columns in () if whole else found.items():
+                self._add(experiment, prompts, columns)
             wanted = wanted[count:]  # what was in the store cost nothing, so that there may be room for more
         return wanted
+
+    def _add(self, experiment: Experiment, prompts: Sequence[int], columns: Mapping[str, NDArray[np.float64]]) -> None:
+        """Note what a run gave for some prompts; once all are known it is among the records."""
+        known = self._partly.setdefault(experiment, {})
+        known |= {prompt: {name: float(of[i]) for name, of in columns.items()} for i, prompt in enumerate(prompts)}
+        if len(known) == self.runner.task.n:
+            of_each = self._partly.pop(experiment)
+            each = [of_each[prompt] for prompt in range(len(of_each))]
+            self.records[experiment] = {name: np.array([one[name] for one in each]) for name in columns}
 
     def values(self, experiment: Experiment) -> NDArray[np.float64]:
         self.run([experiment])
@@ -158,6 +201,13 @@ class ExplorationSetting:
     def templates(self) -> NDArray[np.int64]:
         """The template of each prompt that counts."""
         return self.runner.templates if self.counted is None else self.runner.templates[self.counted]
+
+    def values_among(self, experiment: Experiment, prompts: Sequence[int]) -> NDArray[np.float64]:
+        """Scores of these prompts alone, on which a run was made."""
+        if experiment in self.records:
+            return self.records[experiment][self.metric][list(prompts)]
+        known = self._partly[experiment]
+        return np.array([known[prompt][self.metric] for prompt in prompts])
 
     @property
     def gap(self) -> Gap:

@@ -39,15 +39,16 @@ from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
 from circuitspec.exploration.request import SWEPT, searched_for
 from circuitspec.exploration.search.circuit_selection import Choice
 from circuitspec.exploration.search.component_sweep import MATERIAL, ComponentSweep
-from circuitspec.exploration.search.corruption_traces import trace
 from circuitspec.exploration.search.cross_sections import Sections
 from circuitspec.exploration.search.estimable import ESTIMABLE, inestimable
 from circuitspec.exploration.search.exact_sweeps import sweep_all, zoom
 from circuitspec.exploration.search.feature_search import FeatureSearch, of_features
-from circuitspec.exploration.search.gate_search import Pair, scan_gates
 from circuitspec.exploration.search.neuron_search import Refined
 from circuitspec.exploration.search.patching_series import PatchingSeries
 from circuitspec.exploration.search.path_search import Link, Links
+from circuitspec.exploration.search.prompt_race import looks_of
+from circuitspec.exploration.search.reactions.corruption_traces import trace
+from circuitspec.exploration.search.reactions.gate_search import Pair, scan_gates
 from circuitspec.exploration.setting import CLEAN, ExplorationSetting, distinct_roles, matters_to, places_of
 from circuitspec.exploration.stability.circuit_stability import Stability, stability
 from circuitspec.exploration.stability.draft_remarks import Remarks, remarks_on
@@ -159,6 +160,7 @@ def explore(
 
         allowance = Allowance(options.max_forwards, forwards, stored.most_passes)
         roles = distinct_roles(task)
+        raced = not options.thorough and not options.stability  # halves of the prompts need the values of all
         setting = ExplorationSetting(
             runner,
             stored,
@@ -173,7 +175,12 @@ def explore(
             unnamed,
             shape.dictionaries,
             by_prompt=options.stability > 0,
+            lots=looks_of(runner.templates) if raced else (),
         )
+        if not options.thorough:
+            runner.keep_clean()
+            if judging is not None:
+                judging.keep_clean()
         features: FeatureSearch | None = None
         timed = _Timed(runner)
         try:

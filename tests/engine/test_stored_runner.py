@@ -8,7 +8,7 @@ import functools
 import os
 import random
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,49 @@ def test_other_corruptions_and_positions_in_the_file_are_run_alone(tmp_path: Pat
         assert stored.recalled == len(SWEEP)
 
 
+def test_some_prompts_alone_are_run_as_among_all_and_kept_apart(tmp_path: Path, uninterrupted: Records) -> None:
+    """Their values are those of a run of all, in the order asked for; a forward of half of them is half a one."""
+    some = [3, 0]
+    inner = runner()
+    found = inner.run(SWEEP, among=some)
+    np.testing.assert_array_equal(found.templates, uninterrupted.templates[some])
+    for experiment, columns in found.values.items():
+        for name, values in columns.items():
+            np.testing.assert_allclose(values, uninterrupted[experiment][name][some], rtol=0, atol=TOLERANCE)
+    checks = 2.0  # forwards in which the runner makes sure that its short cuts are exact
+    assert inner.forwards == pytest.approx(passes(tuple(SWEEP)) * len(some) / TASK.n, abs=checks)
+    with stored_runner(runner(), tmp_path, Told()) as stored:
+        assert_equal(stored.run(SWEEP, some), found)
+    again = runner()
+    with stored_runner(again, tmp_path, Told()) as stored:
+        assert_equal(stored.run(SWEEP, some), found)
+        assert again.forwards == 0
+        assert stored.run(SWEEP, [0, 3]).n_prompts == 2
+        assert again.forwards > 0  # another batch, which rounds in its own way
+        before = again.forwards
+        whole = stored.run(SWEEP)
+        assert again.forwards - before == pytest.approx(passes(tuple(SWEEP)), abs=checks)  # no part stands for all ..
+        before = again.forwards
+        assert_equal(
+            stored.run(SWEEP, [1]),
+            Records({e: {n: v[[1]] for n, v in c.items()} for e, c in whole.values.items()}, whole.templates[[1]]),
+        )
+        assert again.forwards == before  # .. and all for any part
+
+
+def test_the_clean_run_is_kept_between_calls_where_that_is_asked_for() -> None:
+    """One head more costs its own forward alone; the divergence from the clean run is the same."""
+    plain, keeping = runner(), runner()
+    keeping.keep_clean()
+    one, other = SWEEP[2], SWEEP[9]
+    for inner in (plain, keeping):
+        inner.run([one])
+    before = plain.forwards, keeping.forwards
+    found = [inner.run([Experiment("clean", Source("zero", None), other.sites)]) for inner in (plain, keeping)]
+    assert (plain.forwards - before[0], keeping.forwards - before[1]) == (2, 1)
+    assert_equal(found[1], found[0])
+
+
 class Rehearsed:
     """A runner that computes nothing, counts its passes, and can be told to fail."""
 
@@ -192,7 +235,9 @@ class Rehearsed:
         self.chunks: list[tuple[Experiment, ...]] = []
         self.fail_in: int | None = None
 
-    def run(self, experiments: Iterable[Experiment], parts: object = None) -> Records:
+    def run(
+        self, experiments: Iterable[Experiment], parts: object = None, among: Sequence[int] | None = None
+    ) -> Records:
         chunk = tuple(experiments)
         if len(self.chunks) == self.fail_in:
             raise KeyboardInterrupt

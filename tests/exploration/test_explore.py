@@ -394,7 +394,8 @@ def test_the_report_and_its_tables() -> None:
     for circuit, curve in zip(found.circuits, map(_curve, found.circuits), strict=True):
         assert [point.size for point in curve.points] == sorted({p.entries for p in circuit.frontier if p.pareto})
     assert re.search(r"^ +1 +1 +1\.50 \[1\.50, 1\.50\] +\*", text, re.MULTILINE)
-    assert {"sender", "receiver", "drop", "rise", "drop_estimate", "rise_estimate"} == set(links_frame(found).columns)
+    columns = {"sender", "receiver", "drop", "rise", "drop_estimate", "rise_estimate", "drop_prompts", "rise_prompts"}
+    assert columns == set(links_frame(found).columns)
 
 
 def test_pictures_say_what_the_tables_say() -> None:

@@ -35,6 +35,8 @@ SHARES = {
 class Given:
     """A setting in which an experiment is the set of heads that it keeps."""
 
+    lots = ()
+
     def sufficiency(self, kept: Mapping[Ablatable, Where]) -> frozenset[Ablatable]:
         return frozenset(component for component in kept if isinstance(component, Head))
 
@@ -80,6 +82,8 @@ def test_the_frontier_is_what_none_beats() -> None:
 
 class BySize:
     """A setting in which so many heads recover so much."""
+
+    lots = ()
 
     def __init__(self, shares: Mapping[int, float]) -> None:
         self.shares, self.asked = shares, []  # type: ignore[var-annotated]

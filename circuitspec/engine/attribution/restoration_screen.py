@@ -62,15 +62,17 @@ def screen_restorations(
     pieces: Pieces = EACH_ANEW,
     *,
     among: Collection[NodeComponent] = (),
+    prompts: Sequence[int] | None = None,
 ) -> Screen:
     """Attribution of every patched component of `experiment` (Nanda 2023, at the patched run).
 
     With patched value = own + gate * (source - own) and every gate at 1, restoring a component moves its
     gate to 0, so to first order the metric changes by minus the derivative with respect to that gate.
     Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first. It is of those `among`
-    what the experiment patches, parts of its components too; of all of them where none are given.
+    what the experiment patches, parts of its components too; of all of them where none are given. Where some `prompts`
+    are named, these alone are run, and effects are theirs.
     """
-    return _screens(runner, experiment, experiment, metric, pieces, among)[0]
+    return _screens(runner, experiment, experiment, metric, pieces, among, prompts)[0]
 
 
 def screen_edge_restorations(runner: Runner, source: Source, metric: str, edges: Sequence[Edge]) -> Screen:
@@ -111,6 +113,7 @@ def _screens(
     metric: str,
     pieces: Pieces,
     among: Collection[NodeComponent] = (),
+    prompts: Sequence[int] | None = None,
 ) -> tuple[Screen, Screen]:
     """What moving a gate changes: from 1 to 0 what the experiment patches, from 0 to 1 what only `wider` does."""
     if experiment.source is None:
@@ -125,7 +128,8 @@ def _screens(
     own = runner.task.of(texts_of(experiment.base))
     roles = tuple(own.roles)
     found = np.zeros((2, len(components), 1 + len(roles), runner.task.n))
-    runner.expect(screen_passes(experiment, compared=compares(metric)) * runner.task.n)
+    some = list(range(runner.task.n) if prompts is None else prompts)
+    runner.expect(screen_passes(experiment, compared=compares(metric)) * len(some))
 
     def changes(part: Batch, draw: int) -> NDArray[np.float64]:
         both = _changes(runner, experiment, wider, part, metric, draw)
@@ -138,9 +142,10 @@ def _screens(
         draws = range(experiment.draws)
         return [pieces.get([list(part.cases), draw], partial(changes, part, draw)).reshape(shape) for draw in draws]
 
-    for part, each in runner.in_batches(work):
+    for part, each in runner.in_batches(work, among=prompts):
         for changed in each:
             found[..., list(part.cases)] += changed / experiment.draws
+    found = found[..., some]
 
     def screen(number: int, moving: Collection[NodeComponent]) -> Screen:
         members = frozenset(moving)

@@ -21,8 +21,8 @@ class ShardedChunks:
         self._runner, self._elsewhere, self._parts = runner, elsewhere, parts
         self._settings = runner.settings
 
-    def run(self, chunks: Sequence[Sequence[Experiment]]) -> Iterator[Records]:
-        """The records of each chunk in their order, once all before it are there.
+    def run(self, chunks: Sequence[Sequence[Experiment]], among: tuple[int, ...] | None = None) -> Iterator[Records]:
+        """The records of each chunk in their order, once all before it are there; of prompts `among` all, if given.
 
         What is measured of others meanwhile is kept as one of the parts. Raises as `Runner.run` and `RunsShards.run`
         do.
@@ -30,13 +30,13 @@ class ShardedChunks:
         runner, shards, found = self._runner, list[Shard](), dict[int, Sequence[Measurement]]()
         ends: list[int] = []
         for chunk in chunks:
-            batches = (part for batch in runner.batches for part in batch.at_most(runner.rows.whole))
+            batches = (part for batch in runner.batches_of(among) for part in batch.at_most(runner.rows.whole))
             start = len(shards)
             shards += [Shard(tuple(chunk), batch) for batch in batches]
             known = {number: self._known(shards[number]) for number in range(start, len(shards))}
             found |= {number: values for number, values in known.items() if values is not None}
             if None in known.values():
-                runner.announced(chunk)
+                runner.announced(chunk, among)
             ends.append(len(shards))
         left = [number for number in range(len(shards)) if number not in found]
         done = self._elsewhere.run(self._settings, [shards[number] for number in left], runner.progress.advance)
@@ -50,7 +50,7 @@ class ShardedChunks:
             for number in range(start, end):  # in this order, since fractions are added up
                 if number in counts:
                     runner.counted_elsewhere(counts.pop(number))
-            yield runner.joined(chunk, (found.pop(number) for number in range(start, end)))
+            yield runner.joined(chunk, (found.pop(number) for number in range(start, end)), among)
             start = end
 
     def _known(self, shard: Shard) -> Sequence[Measurement] | None:

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -44,30 +44,46 @@ class MeasuresExperiments(Protocol):
     def task(self) -> TokenizedTask: ...
     @property
     def forwards(self) -> float: ...
-    def run(self, experiments: Iterable[Experiment], parts: KeepsParts | None = None) -> Records: ...
+    def run(
+        self, experiments: Iterable[Experiment], parts: KeepsParts | None = None, among: Sequence[int] | None = None
+    ) -> Records: ...
 
 
 @dataclass(frozen=True)
 class ExperimentStore:
-    """A store, addressed by experiments on one task in one setting."""
+    """A store, addressed by experiments on one task in one setting; of the prompts `among` all, where these are named.
+
+    What is known of all prompts is known of some, and what is measured on some is kept apart.
+    """
 
     store: Store
     keys: Keys
+    among: tuple[int, ...] | None = None
 
     def get(self, experiments: Iterable[Experiment]) -> dict[Experiment, PromptValues]:
         """What is stored, by this process or another, of these experiments."""
         self.store.refresh()
-        keys = {experiment: self.keys.of(experiment) for experiment in experiments}
+        wanted = tuple(experiments)
+        keys = {experiment: self._key(experiment) for experiment in wanted}
         found = self.store.get(keys.values())
-        return {experiment: found[key] for experiment, key in keys.items() if key in found}
+        known = {experiment: found[key] for experiment, key in keys.items() if key in found}
+        if self.among is None:
+            return known
+        rows = list(self.among)
+        whole = replace(self, among=None).get(experiment for experiment in wanted if experiment not in known)
+        return known | {one: {name: of[rows] for name, of in values.items()} for one, values in whole.items()}
 
     def count(self, experiments: Iterable[Experiment]) -> int:
         """How many of these experiments are stored, without reading them."""
         self.store.refresh()
-        return sum(self.keys.of(experiment) in self.store for experiment in experiments)
+        return sum(self._key(experiment) in self.store for experiment in experiments)
 
     def put(self, measured: Mapping[Experiment, PromptValues]) -> None:
-        self.store.put({self.keys.of(experiment): values for experiment, values in measured.items()})
+        self.store.put({self._key(experiment): values for experiment, values in measured.items()})
+
+    def _key(self, experiment: Experiment) -> bytes:
+        key = self.keys.of(experiment)
+        return key if self.among is None else hashlib.sha256(key + repr(list(self.among)).encode()).digest()
 
 
 @dataclass
@@ -103,19 +119,23 @@ class StoredParts:
     def keep_bytes(self, forward: Sequence[Experiment], prompts: Sequence[int], draw: int, taken: int) -> None:
         self._put(self._forward(forward, prompts, draw), {"bytes": np.array([float(taken)])})
 
-    def missing_at_first(self, wanted: Sequence[Experiment], missing: Sequence[Experiment]) -> list[Experiment]:
+    def missing_at_first(
+        self, wanted: Sequence[Experiment], missing: Sequence[Experiment], among: Sequence[int] | None = None
+    ) -> list[Experiment]:
         """Those of `wanted` that were missing when the run began that is gone on with; `missing` are, if there is none.
 
-        What is missing now and was not then comes last.
+        What is missing now and was not then comes last. The run is of the prompts `among` all, where any are named.
         """
-        found = self.store.get([key := self._run(wanted)])
+        found = self.store.get([key := self._run(wanted, among)])
         if key not in found:
             return list(missing)
         then = [one for one, was in zip(wanted, found[key]["missing"], strict=True) if was]
         return [*then, *(one for one in missing if one not in set(then))]
 
-    def keep_missing(self, wanted: Sequence[Experiment], missing: Collection[Experiment]) -> None:
-        self._put(self._run(wanted), {"missing": np.array([float(one in missing) for one in wanted])})
+    def keep_missing(
+        self, wanted: Sequence[Experiment], missing: Collection[Experiment], among: Sequence[int] | None = None
+    ) -> None:
+        self._put(self._run(wanted, among), {"missing": np.array([float(one in missing) for one in wanted])})
 
     def _put(self, key: bytes, values: PromptValues) -> None:
         lasting = time.monotonic() - self._written >= SECONDS
@@ -130,8 +150,9 @@ class StoredParts:
         parts = b"".join(self._key(experiment, prompts, draw) for experiment in forward)
         return hashlib.sha256(b"bytes" + parts).digest()
 
-    def _run(self, wanted: Sequence[Experiment]) -> bytes:
-        return hashlib.sha256(b"missing" + b"".join(map(self.keys.of, wanted))).digest()
+    def _run(self, wanted: Sequence[Experiment], among: Sequence[int] | None) -> bytes:
+        of = b"" if among is None else repr(list(among)).encode()
+        return hashlib.sha256(b"missing" + b"".join(map(self.keys.of, wanted)) + of).digest()
 
 
 class StoredRunner:
@@ -181,58 +202,63 @@ class StoredRunner:
         """Whether some experiments were measured on some prompts alone, which is kept for a run that goes on."""
         return self._parts is not None and len(self._parts.store) > 0
 
-    def run(self, experiments: Iterable[Experiment]) -> Records:
-        """Every metric of every experiment for every prompt.
+    def run(self, experiments: Iterable[Experiment], among: Sequence[int] | None = None) -> Records:
+        """Every metric of every experiment for every prompt, or for those `among` all, by their numbers, in this order.
 
         Raises CS545 or CS546 where the store cannot be used, and as the runner does; what was stored by then stays.
         """
         asked = tuple(dict.fromkeys(experiments))
         wanted = single_runs(asked)
-        self._asked.update(wanted)
-        values = {one: self._known[one] for one in wanted if one in self._known}
-        if self._store is not None:
-            values |= self._store.get(one for one in wanted if one not in values)
+        if among is None:
+            self._asked.update(wanted)
+        some = None if among is None else tuple(among)
+        store = self._store if self._store is None else replace(self._store, among=some)
+        values = {one: self._known[one] for one in wanted if one in self._known} if among is None else {}
+        if store is not None:
+            values |= store.get(one for one in wanted if one not in values)
         missing = tuple(experiment for experiment in wanted if experiment not in values)
         self.looked_up.update(set(values) - self.measured)
         task = self._runner.task
-        self._progress.plan(len(wanted), len(values), round(self._passes(missing) * task.n) if missing else 0)
-        first = missing if self._parts is None or not missing else self._parts.missing_at_first(wanted, missing)
+        prompts = list(range(task.n) if among is None else among)
+        taken = round(passes(missing, averaged=task.averaged.n / len(prompts)) * len(prompts)) if missing else 0
+        self._progress.plan(len(wanted), len(values), taken)
+        first = missing if self._parts is None or not missing else self._parts.missing_at_first(wanted, missing, some)
         chunks = [*self._chunks(first)]
         to_run = [chunk for chunk in chunks if not values.keys() >= {*chunk}]
         if to_run and self._parts is not None and len(chunks) > 1:
-            self._parts.keep_missing(wanted, frozenset(first))
-        for chunk, measured in zip(to_run, self._measured(to_run), strict=True):
+            self._parts.keep_missing(wanted, frozenset(first), some)
+        for chunk, measured in zip(to_run, self._measured(to_run, some), strict=True):
             left = [experiment for experiment in chunk if experiment not in values]
             new = {experiment: measured[experiment] for experiment in left}
-            if self._store is not None:
-                self._store.put(new)
+            if store is not None:
+                store.put(new)
             if self._parts is not None and (self._elsewhere is None or chunk is to_run[-1]):
                 self._parts.store.drop_own()
                 if chunk is not to_run[-1]:
-                    self._parts.keep_missing(wanted, frozenset(first))
+                    self._parts.keep_missing(wanted, frozenset(first), some)
             values |= new
             self.measured.update(new)
             self._progress.measured(len(left))
-        templates = np.array([prompt.template for prompt in task.prompts.prompts], dtype=np.int64)
+        templates = np.array([prompt.template for prompt in task.prompts.prompts], dtype=np.int64)[prompts]
         return with_means(Records({experiment: values[experiment] for experiment in wanted}, templates), asked)
 
-    def _measured(self, chunks: Sequence[Sequence[Experiment]]) -> Iterator[Records]:
+    def _measured(self, chunks: Sequence[Sequence[Experiment]], among: tuple[int, ...] | None) -> Iterator[Records]:
         """The records of these chunks, one after the other."""
         if self._elsewhere is not None:
-            yield from self._elsewhere.run(chunks)
+            yield from self._elsewhere.run(chunks, among)
             return
         for chunk in chunks:
-            yield self._runner.run(chunk) if self._parts is None else self._runner.run(chunk, self._parts)
+            yield self._runner.run(chunk, self._parts, among)
 
-    def most_passes(self, experiments: Sequence[Experiment]) -> float:
-        """Passes over all prompts that running these takes at most, if none of them is in the store.
+    def most_passes(self, experiments: Sequence[Experiment], share: float = 1.0) -> float:
+        """Passes over all prompts that running these on a `share` of them takes at most, if none is in the store.
 
         Chunks but the last repeat no more than the share `REPEATED` of their passes; the last all that these need.
         """
-        whole = self._passes(tuple(experiments))
+        whole = share * passes(tuple(experiments), averaged=self._averaged / share)
         if self._store is None:
             return whole
-        return whole + sum(map(_own_passes, experiments)) * REPEATED / (1 - REPEATED)
+        return whole + share * sum(map(_own_passes, experiments)) * REPEATED / (1 - REPEATED)
 
     def _passes(self, experiments: tuple[Experiment, ...]) -> float:
         return passes(experiments, averaged=self._averaged)

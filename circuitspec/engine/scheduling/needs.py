@@ -44,6 +44,11 @@ class Needs:
         """Whether some experiment needs to know what single heads add to the residual stream."""
         return any(e.level in ("edge", "path") for e in self.single)
 
+    def reads(self, variant: Variant) -> bool:
+        """Whether the plain run of a variant is needed itself, for what is recorded of it or to be scored."""
+        scored = any(e.source is None and e.base == variant for e in self.single)
+        return scored or bool(self.recorded.get(variant)) or self.keys_of(variant)
+
     def keys_of(self, variant: Variant) -> bool:
         """Whether some sweep may take over this run's keys and values."""
         return any(sweep.positional and sweep.base == variant for sweep in self.sweeps)

@@ -11,9 +11,9 @@ from circuitspec.exploration.exploration_findings import Circuit, ExplorationFin
 from circuitspec.exploration.output.stability_output import has_picture, stability_picture
 from circuitspec.exploration.request import SWEPT
 from circuitspec.exploration.search.component_sweep import MATERIAL, Effect
-from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.exact_sweeps import Grid, Kind
 from circuitspec.exploration.search.patching_series import PatchingSeries
+from circuitspec.exploration.search.reactions.corruption_traces import CorruptionTraces
 from circuitspec.exploration.setting import places_of
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.hypothesis_file.grammar.component_kinds import HEAD, ComponentKind

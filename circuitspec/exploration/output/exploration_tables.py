@@ -31,8 +31,11 @@ def tables(found: ExplorationFindings) -> dict[str, pd.DataFrame]:
 
 
 def effects_frame(found: ExplorationFindings) -> pd.DataFrame:
-    """One row per component and position: estimates and exact effects, as shares of clean - corrupt."""
+    """One row per component and position: estimates and exact effects, as shares of clean - corrupt, and on how many
+    prompts each of the exact ones was measured.
+    """
     columns = ["component", "position", "drop", "rise", "drop_estimate", "rise_estimate", "magnitude"]
+    columns += ["drop_prompts", "rise_prompts"]
     rows = [
         (
             format_name(e.component),
@@ -42,6 +45,7 @@ def effects_frame(found: ExplorationFindings) -> pd.DataFrame:
             e.drop_estimate,
             e.rise_estimate,
             e.magnitude,
+            *(None if e.drop is None else found.n_prompts if by is None else by for by in e.prompts),
         )
         for e in found.sweep.effects
     ]
@@ -92,6 +96,10 @@ def links_frame(found: ExplorationFindings) -> pd.DataFrame:
         [
             {"sender": sender, "receiver": receiver, "drop": link.drop, "rise": link.rise}
             | {"drop_estimate": link.drop_estimate, "rise_estimate": link.rise_estimate}
+            | {
+                f"{name}_prompts": by or found.n_prompts
+                for name, by in zip(("drop", "rise"), link.prompts, strict=True)
+            }
             for link, (sender, receiver) in zip(found.links.found, found.links.names, strict=True)
         ]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import zip_longest
 
 from circuitspec.analysis.statistics.gate_statistics import MARGIN
@@ -13,10 +14,10 @@ from circuitspec.exploration.output.stability_output import circuit_lines, circu
 from circuitspec.exploration.request import SWEPT
 from circuitspec.exploration.search.circuit_selection import FrontierPoint
 from circuitspec.exploration.search.component_sweep import MATERIAL, Drawn
-from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.cross_sections import RESTORES, Sections, named
 from circuitspec.exploration.search.estimable import inestimable
 from circuitspec.exploration.search.exact_sweeps import LEAST, Grid
+from circuitspec.exploration.search.reactions.corruption_traces import CorruptionTraces
 from circuitspec.exploration.setting import places_of
 from circuitspec.exploration.stability.circuit_stability import Stability
 from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
@@ -126,9 +127,22 @@ def _effects(found: ExplorationFindings) -> str:
         f"(rank agreement of estimates and exact effects: {number(sweep.agreement[0])} noising, "
         f"{number(sweep.agreement[1])} denoising{overlap})",
     ]
+    lines += _on_some([by for effect in sweep.exact for by in effect.prompts], found.n_prompts)
     if drawn is not None:
         lines.append(_drawn(drawn).rstrip())
     return "\n".join(lines) + ("\n\n" + _table(rows) if len(rows) > 1 else "")
+
+
+def _on_some(by: Sequence[int | None], prompts: int) -> list[str]:
+    """What was measured on some of the prompts alone, if anything was."""
+    few = sorted({one for one in by if one is not None})
+    if not few:
+        return []
+    count = sum(one is not None for one in by)
+    return [
+        f"({count} of these {len(by)} runs were on {' or '.join(map(str, few))} of the {prompts} prompts: enough to "
+        f"see which side of {MATERIAL:g} their effect lies on, 95 %; --thorough runs all on all)"
+    ]
 
 
 def _drawn(drawn: Drawn[object]) -> str:
@@ -212,10 +226,11 @@ def _links(found: ExplorationFindings) -> str:
         rows.append([f"{sender} -> {receiver}", number(link.drop), number(link.rise), *estimates])
     overlap = "" if links.overlap is None else f"; {links.overlap[1]:.0%} of the top {links.overlap[0]} are the same"
     drawn = "" if links.drawn is None else _drawn(links.drawn)
+    some = "".join(f"{line}\n" for line in _on_some([by for one in links.found for by in one.prompts], found.n_prompts))
     said = (
         f"{links.chosen} of {links.candidates} direct paths between members patched exactly\n(rank agreement of "
         f"estimates and exact effects: {number(links.agreement[0])} noising, {number(links.agreement[1])} "
-        f"denoising{overlap})\n{drawn}\n"
+        f"denoising{overlap})\n{some}{drawn}\n"
     )
     if len(rows) == 1:
         return f"{said}no direct path between members moves the metric by itself ({MISSING})"

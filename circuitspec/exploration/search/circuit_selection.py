@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.exploration.forward_budget import AllowanceSpent
-from circuitspec.exploration.search.component_sweep import MATERIAL, ComponentSweep, Effect
+from circuitspec.exploration.search.component_sweep import MATERIAL, NEEDED, ComponentSweep, Effect, least_of
 from circuitspec.exploration.search.effect_estimates import estimate_noising, estimate_restorations
+from circuitspec.exploration.search.prompt_race import Racer, at_first_look, race
 from circuitspec.exploration.setting import EVERYWHERE, ExplorationSetting, places_of, where_of
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
@@ -20,11 +21,12 @@ from circuitspec.hypothesis_file.grammar.components import sort_key
 Entry = tuple[Ablatable, str]
 """A component at a place: a role, or all tokens."""
 
-NEEDED = 0.005  # what taking an entry out may cost before it is called needed
 ROUNDS = 12
 EXHAUSTIVE, SCREENED = 500, 60  # up to so many backups are all tried; of more, so many by their estimates
 FINISH = 12  # forwards that are kept back, so that the circuit at hand can be described
 COUNTED = (HEAD, FEATURE)
+VERIFIED = 3  # circuits that are measured on all prompts at once, of those that a first look calls close
+DOUBTED = 0.02  # what an entry may cost on a first look before it is measured whether it is needed
 FEW = 16  # entries that are each taken out once, to see what they are needed for
 
 
@@ -204,7 +206,7 @@ def choose(
 
 
 def _search(choice: Choice, sweep: ComponentSweep, target: float, *, negatives: bool, knee: bool) -> None:
-    least = NEEDED if choice.setting.sites else MATERIAL  # of features many do a little each
+    least = least_of(choice.setting)
     alone = _narrowest([e for e in sweep.exact if e.size >= least and len(places_of(e.where)) == 1])
     taken = [e for e in alone if negatives or not e.is_negative]
     before = 0  # entries of the circuit before, which missed the target
@@ -300,7 +302,7 @@ def _grow(choice: Choice, target: float, *, negatives: bool) -> None:
         helpful = [entry for entry, effect in candidates if effect > 0]
         harmful = [entry for entry, effect in reversed(candidates) if effect < -NEEDED] if negatives else []
         several = max(1, len(choice.entries) // 6)
-        hurting = [e for e in harmful[:several] if _changes(choice, e) <= -MATERIAL / 2]
+        hurting = _hurting(choice, harmful[:several])
         for entry in hurting:
             choice.take(entry, "negative")
         if hurting:
@@ -346,11 +348,18 @@ def _tells(
     return more == (place == EVERYWHERE)
 
 
-def _changes(choice: Choice, entry: Entry) -> float:
-    """What taking an entry in changes, exactly."""
-    more = Choice(choice.setting, dict(choice.entries))
-    more.take(entry, "positive")
-    return choice.setting.share(choice.setting.sufficiency(more.kept)) - choice.recovered()
+def _hurting(choice: Choice, entries: Sequence[Entry]) -> list[Entry]:
+    """Those of which taking in one alone lowers what is recovered, by patching."""
+    setting, own = choice.setting, choice.setting.sufficiency(choice.kept)
+    racers = {}
+    for entry in entries:
+        more = Choice(setting, dict(choice.entries))
+        more.take(entry, "positive")
+        racers[entry] = Racer(setting.sufficiency(more.kept), own, setting.anchor)
+    stands = race(setting, racers.values(), MATERIAL / 2, settling=True)
+    if len(stands) < len(racers):
+        raise AllowanceSpent(setting.allowance.reason)
+    return [entry for entry, one in racers.items() if stands[one].effect <= -MATERIAL / 2]
 
 
 def _prune(choice: Choice, target: float, own: set[Entry], rank: Mapping[Entry, float]) -> None:
@@ -364,8 +373,11 @@ def _prune(choice: Choice, target: float, own: set[Entry], rank: Mapping[Entry, 
         loose = [e for e in choice.entries if e not in own and choice.entries[e] == "positive"]
         whole = choice.recovered()
         if len(loose) <= FEW:
-            setting.run(setting.sufficiency(choice.without(e).kept) for e in loose)
-            cost = {e: whole - setting.share(setting.sufficiency(choice.without(e).kept)) for e in loose}
+            without = {e: setting.sufficiency(choice.without(e).kept) for e in loose}
+            first = at_first_look(setting, without.values())
+            cheap = [e for e in loose if whole - first[without[e]] <= DOUBTED]
+            setting.run(without[e] for e in cheap)
+            cost = {e: whole - setting.share(without[e]) if e in cheap else MATERIAL for e in loose}
             order = sorted((e for e in loose if cost[e] <= NEEDED), key=lambda e: (cost[e], str(e)))
         else:
             order = sorted(loose, key=lambda e: (rank.get(e, 0.0), str(e)))
@@ -392,15 +404,42 @@ def spare_heads(choice: Choice, target: float) -> None:
             Choice(setting, {e: kind for e, kind in choice.entries.items() if e[0] != head})
             for head in sorted({c for c, _ in choice.entries if c.kind is HEAD}, key=sort_key)
         ]
-        setting.run(setting.sufficiency(one.kept) for one in smaller)
-        shares = [setting.share(setting.sufficiency(one.kept)) for one in smaller]
-        enough = [(abs(share - 1), number) for number, share in enumerate(shares) if share >= target]
-        if not enough:
+        best = _closest(setting, [one.entries for one in smaller], target)
+        if best is None:
             return
-        less = smaller[min(enough)[1]].entries
+        less = smaller[best].entries
         choice.spared += tuple(entry for entry in choice.entries if entry not in less)
         choice.entries = less
         choice.recovered()
+
+
+def _closest(
+    setting: ExplorationSetting,
+    circuits: Sequence[Mapping[Entry, str]],
+    target: float,
+    look: Callable[[Mapping[Entry, str]], float] | None = None,
+) -> int | None:
+    """Of circuits that meet the target the one that is closest to the model, by its number; None where none does.
+
+    Where prompts are raced, they are ordered by their first look and measured on all prompts a few at a time, until
+    some meet the target, or none can by that look. `look` is told of the one in the end, or of the closest that missed.
+    """
+    runs = [setting.sufficiency(circuit_of(one)) for one in circuits]
+    first = at_first_look(setting, runs)
+    order = sorted(range(len(runs)), key=lambda i: (first[runs[i]] < target, -closeness(first[runs[i]]), i))
+    tried: list[int] = []
+    together = VERIFIED if setting.lots else len(order)
+    while order and (not tried or first[runs[order[0]]] >= target - MATERIAL):
+        some, order = order[:together], order[together:]
+        setting.run(runs[i] for i in some)
+        tried += some
+        if any(setting.share(runs[i]) >= target for i in some):
+            break
+    enough = [i for i in tried if setting.share(runs[i]) >= target]
+    best = max(enough or tried, key=lambda i: (closeness(setting.share(runs[i])), -i))
+    if look is not None:
+        look(circuits[best])
+    return best if enough else None
 
 
 def fewer_entries(choice: Choice, target: float) -> None:
@@ -412,12 +451,8 @@ def fewer_entries(choice: Choice, target: float) -> None:
     setting = choice.setting
     while 1 < len(choice.entries) <= FEW:
         smaller = [choice.without(entry) for entry in choice.entries]
-        setting.run(setting.sufficiency(one.kept) for one in smaller)
-        shares = [setting.share(setting.sufficiency(one.kept)) for one in smaller]
-        enough = [number for number, share in enumerate(shares) if share >= target]
-        best = max(enough or range(len(smaller)), key=lambda number: (closeness(shares[number]), -number))
-        choice.look(smaller[best].entries)
-        if not enough:
+        best = _closest(setting, [one.entries for one in smaller], target, look=choice.look)
+        if best is None:
             return
         choice.spared += tuple(entry for entry in choice.entries if entry not in smaller[best].entries)
         choice.entries = smaller[best].entries
@@ -431,10 +466,12 @@ def _backups(choice: Choice) -> None:
         left = choice.knocked_out()
         if left <= MATERIAL:
             return
-        runs = {entry: _also_out(choice, entry) for entry in _outside(choice)}
-        setting.run(runs.values())
-        candidates = [(entry, left - setting.share(run)) for entry, run in runs.items()]
-        found = [(e, cost) for e, cost in candidates if cost >= MATERIAL]
+        out = setting.necessity(choice.kept)
+        racers = {entry: Racer(_also_out(choice, entry), out, setting.anchor, falls=True) for entry in _outside(choice)}
+        stands = race(setting, racers.values(), MATERIAL, settling=True)
+        if len(stands) < len(racers):
+            raise AllowanceSpent(setting.allowance.reason)
+        found = [(entry, stands[one].effect) for entry, one in racers.items() if stands[one].effect >= MATERIAL]
         if not found:
             return
         for entry, _ in sorted(found, key=lambda pair: (-pair[1], str(pair[0])))[:5]:

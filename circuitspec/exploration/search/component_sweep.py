@@ -13,15 +13,17 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy import stats
 
-from circuitspec.experiments.experiment import CLEAN_VALUES, Source, Variant
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Source, Variant
 from circuitspec.exploration.search.effect_estimates import Spot, estimate_edges, estimate_nodes
-from circuitspec.exploration.setting import ExplorationSetting, where_of
+from circuitspec.exploration.search.prompt_race import Racer, race
+from circuitspec.exploration.setting import CLEAN, ExplorationSetting, where_of
 from circuitspec.graph.edges import Edge, is_writer, precedes, receivers
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import sort_key
 
 MATERIAL = 0.05  # share of clean - corrupt: a component that does this much by itself belongs to the circuit
+NEEDED = 0.005  # what taking an entry out of a circuit may cost before it is called needed
 MISSED = 0.25  # of an exact effect: an estimate smaller than this missed it
 CONFIDENCE = 0.95
 SEED = 0
@@ -35,7 +37,8 @@ class Effect:
 
     `drop` is what ablating it takes away and `rise` what restoring it in the corrupt run brings, both None unless
     patched exactly; `drop_estimate` and `rise_estimate` are first-order estimates of the same. `magnitude` is the
-    larger of what they are with one layer's gradients dropped at a time, None unless asked for.
+    larger of what they are with one layer's gradients dropped at a time, None unless asked for. `prompts` says on how
+    many each of the exact ones was measured, where that is fewer than all: enough to see that it is next to nothing.
     """
 
     component: Ablatable
@@ -45,6 +48,7 @@ class Effect:
     drop: float | None = None
     rise: float | None = None
     magnitude: float | None = None
+    prompts: tuple[int | None, int | None] = (None, None)  # of drop and of rise; None: all
 
     @property
     def size(self) -> float:
@@ -212,14 +216,31 @@ def _through_attention(setting: ExplorationSetting, base: Variant, source: Sourc
 
 
 def _patched(setting: ExplorationSetting, effects: Sequence[Effect]) -> list[Effect]:
-    """These effects exactly, as far as the allowance goes."""
-    pairs = [(setting.ablated(e.component, e.where), setting.denoised(e.component, e.where)) for e in effects]
-    left = frozenset(setting.run_some([run for pair in pairs for run in pair]))
-    return [
-        replace(e, drop=setting.drop(e.component, e.where), rise=setting.rise(e.component, e.where))
-        for e, pair in zip(effects, pairs, strict=True)
-        if left.isdisjoint(pair)
+    """These effects exactly, as far as the allowance goes; on all prompts those that may matter."""
+    corrupt = Experiment(setting.corrupt)
+    pairs = [
+        (
+            Racer(setting.ablated(e.component, e.where), CLEAN, setting.anchor, falls=True),
+            Racer(setting.denoised(e.component, e.where), corrupt, corrupt),
+        )
+        for e in effects
     ]
+    stands = race(setting, [racer for pair in pairs for racer in pair], least_of(setting))
+    return [
+        replace(
+            e,
+            drop=stands[down].effect,
+            rise=stands[up].effect,
+            prompts=(stands[down].by, stands[up].by),
+        )
+        for e, (down, up) in zip(effects, pairs, strict=True)
+        if down in stands and up in stands
+    ]
+
+
+def least_of(setting: ExplorationSetting) -> float:
+    """The least effect by itself that makes a component one of a circuit: of features many do a little each."""
+    return NEEDED if setting.sites else MATERIAL
 
 
 def _draw(

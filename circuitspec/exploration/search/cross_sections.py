@@ -23,6 +23,7 @@ from circuitspec.exploration.search.component_sweep import MATERIAL
 from circuitspec.exploration.search.effect_estimates import estimate_noising
 from circuitspec.exploration.search.estimable import inestimable
 from circuitspec.exploration.search.path_search import Link
+from circuitspec.exploration.search.prompt_race import Racer, race
 from circuitspec.exploration.setting import CLEAN, EVERYWHERE, ExplorationSetting, where_of
 from circuitspec.graph.cuts import minimal_cuts
 from circuitspec.graph.declared import INPUT, LOGITS, Node
@@ -33,6 +34,7 @@ from circuitspec.hypothesis_file.grammar.components import Input, sort_key, whol
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 RESTORES = (0.9, 1.1)  # recovered performance that is called the behaviour of the clean run
+RACED = 20  # candidates beside a cross-section that are taken by their estimates where prompts are raced
 LOOKED_BESIDE = 5  # cross-sections that do not restore it, beside which it is looked for what is missing
 NAMED = 5
 
@@ -230,15 +232,19 @@ def _beside(
         entries = _screened(setting, section, entries, members, claimed, strong)
     embedded = [(Input(), role) for role in setting.places if not _covers(setting, own, Input(), role)]
     start = section.recovered.value
+    zero = Experiment(setting.corrupt)
+    racers = {e: Racer(_with(setting, own, e), _restored(setting, section.nodes), zero) for e in entries}
+    stands = race(setting, racers.values(), MATERIAL, settling=True)
 
     def change(entry: tuple[NodeComponent, str]) -> float:
+        if entry in racers:
+            return stands[racers[entry]].effect
         return _share(setting, _with(setting, own, entry)) - start
 
     def helps(entry: tuple[NodeComponent, str]) -> bool:
         return change(entry) >= MATERIAL if not section.exceeds else change(entry) <= -MATERIAL
 
-    left = frozenset(setting.run_some(_with(setting, own, entry) for entry in entries))
-    tried = [entry for entry in entries if _with(setting, own, entry) not in left]
+    tried = [entry for entry in entries if racers[entry] in stands]
     if entries and not tried:
         return None
     found = [entry for entry in tried if helps(entry)]
@@ -287,7 +293,8 @@ def _screened(
         run = _restored(setting, section.nodes)
         wider = denoising(setting.corrupt, {**_at(section.nodes), **dict.fromkeys(claimed, Where.everywhere())})
         screen: Mapping[tuple[NodeComponent, str], float] = estimate_noising(setting, run, wider)  # type: ignore[assignment]
-        wanted |= set(sorted(entries, key=lambda e: (-abs(screen.get(e, 0.0)), sort_key(e[0]), e[1]))[:SCREENED])
+        most = min(RACED, SCREENED) if setting.lots else SCREENED
+        wanted |= set(sorted(entries, key=lambda e: (-abs(screen.get(e, 0.0)), sort_key(e[0]), e[1]))[:most])
     return [e for e in entries if e in wanted or _covers(setting, members, *e)]
 
 

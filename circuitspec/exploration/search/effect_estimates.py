@@ -101,13 +101,18 @@ def estimate_edges(
 
 
 def estimate_restorations(setting: ExplorationSetting, run: Experiment) -> dict[Entry, float]:
-    """What restoring a component at a place alone changes in a patched run. Raises AllowanceSpent."""
+    """What restoring a component at a place alone changes in a patched run; by the first prompts, where they are raced.
+
+    Raises AllowanceSpent.
+    """
 
     def compute(pieces: Pieces) -> Screen:
         setting.allowance.require(screen_passes(run))
-        return screen_restorations(setting.runner, run, setting.metric, pieces)
+        return screen_restorations(setting.runner, run, setting.metric, pieces, prompts=few)
 
-    return _screened(setting, ("restorations", run.digest), run, compute)
+    few = setting.few
+    question = ("restorations", run.digest) if few is None else ("restorations", run.digest, few)
+    return _screened(setting, question, run, compute)
 
 
 def estimate_noising(setting: ExplorationSetting, run: Experiment, wider: Experiment) -> dict[Entry, float]:

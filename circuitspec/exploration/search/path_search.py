@@ -17,6 +17,7 @@ from circuitspec.exploration.search.component_sweep import (
     upper_bound,
 )
 from circuitspec.exploration.search.effect_estimates import estimate_edges
+from circuitspec.exploration.search.prompt_race import Racer, race
 from circuitspec.exploration.setting import CLEAN, ExplorationSetting
 from circuitspec.graph.edges import Edge, Receiver, Sender, Writer, format_receiver, inputs_of, is_writer, precedes
 from circuitspec.graph.nodes import Ablatable
@@ -47,6 +48,7 @@ class Link:
     drop_estimate: float
     rise_estimate: float
     runs: tuple[Experiment, ...] = ()
+    prompts: tuple[int | None, int | None] = (None, None)  # on which drop and rise were measured; None: all
 
     @property
     def size(self) -> float:
@@ -123,19 +125,24 @@ def links(
     def patched(some: Sequence[Candidate]) -> list[Link]:
         down = {c: _path(setting, *c, through_mlps=through_mlps, noising=True) for c in some}
         up = {c: _path(setting, *c, through_mlps=through_mlps, noising=False) for c in some}
-        left = frozenset(setting.run_some(run for c in some for run in (down[c], up[c])))
+        corrupt = Experiment(setting.corrupt)
+        falls = {c: Racer(run, CLEAN, setting.anchor, falls=True) for c, run in down.items()}
+        climbs = {c: Racer(run, corrupt, corrupt) for c, run in up.items()}
+        stands = race(setting, [one for c in some for one in (falls[c], climbs[c])], MATERIAL, settling=True)
         return [
             Link(
                 c[0],
                 readers.get(c[2]),
                 c[2],
-                *_effects(setting, down[c], up[c]),
+                stands[falls[c]].effect,
+                stands[climbs[c]].effect,
                 -drops[edges[c]] / loss,
                 rises[edges[c]] / gain,
                 (down[c], up[c]),
+                (stands[falls[c]].by, stands[climbs[c]].by),
             )
             for c in some
-            if left.isdisjoint((down[c], up[c]))
+            if falls[c] in stands and climbs[c] in stands
         ]
 
     ranked = sorted(candidates, key=lambda c: -size[c])
@@ -203,10 +210,7 @@ def _path(
 def link_effects(setting: ExplorationSetting, link: Link) -> tuple[float, float]:
     """A link's drop and rise by the prompts that count in a setting, which may be others than it was found on."""
     setting.run(link.runs)
-    return _effects(setting, *link.runs)
-
-
-def _effects(setting: ExplorationSetting, down: Experiment, up: Experiment) -> tuple[float, float]:
+    down, up = link.runs
     corrupt = float(setting.values(Experiment(setting.corrupt)).mean())
     clean = float(setting.values(CLEAN).mean())
     return 1.0 - setting.share(down), (float(setting.values(up).mean()) - corrupt) / (clean - corrupt)

@@ -86,7 +86,7 @@ class _Repeated(ExplorationSetting):
 
     made: dict[tuple[str, frozenset[tuple[Ablatable, Where]]], Experiment] = field(default_factory=dict)
 
-    def run_some(self, experiments: Iterable[Experiment]) -> tuple[Experiment, ...]:
+    def run_some(self, experiments: Iterable[Experiment], among: Sequence[int] | None = None) -> tuple[Experiment, ...]:
         missing = tuple(e for e in dict.fromkeys(experiments) if e not in self.records)
         if missing:
             raise _Unmeasured(missing)
@@ -148,7 +148,9 @@ def repeated(
     own = {one.name: getattr(setting, one.name) for one in fields(ExplorationSetting) if one.init}
     made: dict[tuple[str, frozenset[tuple[Ablatable, Where]]], Experiment] = {}
     waiting = [
-        _Search(_Repeated(**{**own, "recalled": asking, "counted": one.counted}, made=made), one, repetition)
+        _Search(
+            _Repeated(**{**own, "recalled": asking, "counted": one.counted, "lots": ()}, made=made), one, repetition
+        )
         for one in subsamples
     ]
     found: dict[str, tuple[Selection, ...]] = {}

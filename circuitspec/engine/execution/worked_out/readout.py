@@ -72,6 +72,16 @@ class LogProbabilities:
     def device(self) -> torch.device:
         return self._of.device
 
+    @property
+    def held(self) -> bool:
+        """Whether they were computed, and are not when asked for."""
+        return self._held
+
+    @property
+    def nbytes(self) -> int:
+        """How much they take, where they are held."""
+        return self._of.logits.nbytes
+
     def part(self, readings: slice) -> Tensor:
         found = self._of.part(readings)
         return found if self._held else upcast(found).log_softmax(-1)
