@@ -103,7 +103,7 @@ def test_plan_says_what_explore_takes() -> None:
     assert sum(stages) == int(total[1].replace(",", "")) > 100
     code, out, err = call("plan", TASK, "--tests")
     assert (code, out) == (2, "")
-    assert "--methods and --tests are about `verify`" in err
+    assert "--methods, --tests and --alternatives are about `verify`" in err
 
 
 @pytest.mark.parametrize("command", ["check", "plan"])

@@ -424,6 +424,8 @@ def _closest(
     Where prompts are raced, they are ordered by their first look and measured on all prompts a few at a time, until
     some meet the target, or none can by that look. `look` is told of the one in the end, or of the closest that missed.
     """
+    if not circuits:
+        return None
     runs = [setting.sufficiency(circuit_of(one)) for one in circuits]
     first = at_first_look(setting, runs)
     order = sorted(range(len(runs)), key=lambda i: (first[runs[i]] < target, -closeness(first[runs[i]]), i))
