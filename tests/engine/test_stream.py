@@ -471,8 +471,8 @@ def _heads_larger(run: Any) -> None:
 
 
 def _units_swapped(run: Any) -> None:
-    own = run.stream.port
-    run.stream.port = lambda receiver: replace(own(receiver), unit=own(receiver).unit ^ 1)
+    own = run.stream.ports
+    run.stream.ports = lambda receiver: tuple(replace(slot, unit=slot.unit ^ 1) for slot in own(receiver))
 
 
 @pytest.mark.parametrize("mutate", [_heads_flipped, _units_swapped])
