@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from circuitspec.pipelines.whole_model.direct_attribution import direct_attribution
     from circuitspec.pipelines.whole_model.logit_lens import logit_lens
 
-__version__ = "0.8.0"
+__version__ = "0.9.0"
 
 __all__ = [
     "CircuitspecError",
