@@ -144,6 +144,7 @@ class VerifyCall:
     device: str
     workers: int | None
     worker_threads: int
+    ray: str | None
     root: Path | None
     no_store: bool
 
@@ -157,6 +158,10 @@ class VerifyCall:
         return replace(options, alternatives=(self.sharing or 0.0) if self.alternatives else None)
 
     @property
+    def works_elsewhere(self) -> bool:
+        return self.workers is not None or self.ray is not None
+
+    @property
     def said(self) -> tuple[str, ...]:
         """The options that matter to the result and are not at their defaults, as they are typed."""
         return (
@@ -167,7 +172,7 @@ class VerifyCall:
             *(("--sharing", f"{self.sharing:g}") if self.sharing else ()),
             *(() if self.device == DEFAULT_DEVICE else ("--device", self.device)),
             *(("--locked",) if self.locked else ()),
-            *(("--worker-threads", f"{self.worker_threads}") if self.workers else ()),  # not how many: it is no matter
+            *(("--worker-threads", f"{self.worker_threads}") if self.works_elsewhere else ()),
         )
 
     @property
@@ -205,7 +210,7 @@ def _run(document: Document, asked: VerifyCall, place: StorePlace) -> tuple[Outc
     if examined is not None:
         examined.refuse()  # before torch is imported
     starting = "starting torch and pyvene"
-    with workers_of(asked.workers, asked.worker_threads) as workers, waiting() as shown:
+    with workers_of(asked.workers, asked.worker_threads, asked.ray) as workers, waiting() as shown:
         progress = TimedProgress(shown, starting) if asked.profile else shown
         shown.stage(starting)
         with uncollected():
