@@ -57,6 +57,7 @@ _RUN = {
     "prompts.md": {"yaml", "json", "python"},
     "python.md": {"python"},
     "repository.md": {"sh", "python", "toml", "yaml"},
+    "scale.md": {"sh"},
     "tutorial.md": {"yaml", "console", "python"},
 }
 

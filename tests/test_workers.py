@@ -49,7 +49,7 @@ class Killing(Processes):
         yield from super().run(settings, shards, advance)
 
 
-def _equal(one: Records, other: Records) -> None:
+def equal(one: Records, other: Records) -> None:
     assert one.values.keys() == other.values.keys()
     for experiment, metrics in one.values.items():
         assert metrics.keys() == other[experiment].keys()
@@ -70,10 +70,10 @@ def test_results_are_equal_to_the_last_bit(file: Path, tmp_path: Path) -> None:
         assert again.cost.n_stored == again.cost.n_experiments
         stored.append(again.records)
     here = verify(document, VerifyOptions(), Silent()).verification
-    _equal(found[0].records, found[1].records)
-    _equal(found[0].records, here.records)
-    _equal(stored[0], found[0].records)
-    _equal(stored[0], stored[1])
+    equal(found[0].records, found[1].records)
+    equal(found[0].records, here.records)
+    equal(stored[0], found[0].records)
+    equal(stored[0], stored[1])
     assert found[0].claims == found[1].claims == here.claims
     assert found[0].cost.n_forwards == found[1].cost.n_forwards
 
@@ -95,7 +95,7 @@ def test_a_killed_worker_loses_its_shard_which_is_run_again() -> None:
     with Killing(2) as workers:
         found = verify(document, VerifyOptions(workers=workers), Silent()).verification
         assert workers.times == 0
-    _equal(found.records, verify(document, VerifyOptions(), Silent()).verification.records)
+    equal(found.records, verify(document, VerifyOptions(), Silent()).verification.records)
 
 
 def test_workers_that_die_are_not_replaced_for_ever() -> None:

@@ -169,7 +169,7 @@ def explore(**given: Any) -> None:
     _check_outputs(asked, study, fresh)
     if asked.output_dir is not None:
         make_directory(asked.output_dir)
-    with workers_of(asked.workers, asked.worker_threads) as workers, waiting() as progress:
+    with workers_of(asked.workers, asked.worker_threads, asked.ray) as workers, waiting() as progress:
         progress.stage("starting torch and pyvene")
         with uncollected():
             from circuitspec.pipelines.explore import explore
@@ -222,13 +222,14 @@ class ExploreCall:
     device: str
     workers: int | None
     worker_threads: int
+    ray: str | None
     root: Path | None
     no_store: bool
 
     def check(self) -> None:
         """Raises UsageError for options that do not go together."""
-        if self.workers is not None and (self.carries or self.variable is not None):
-            raise click.UsageError("--workers runs experiments: it does not go with --carries or --variable")
+        if (self.workers is not None or self.ray is not None) and (self.carries or self.variable is not None):
+            raise click.UsageError("--workers and --ray run experiments: they do not go with --carries or --variable")
         if self.carries:
             check_beside_carries()
             return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,8 @@ from circuitspec.reports.report_formats import FORMATS
 
 if TYPE_CHECKING:
     from circuitspec.engine.cache.stored_runner import StorePlace
-    from circuitspec.workers.shard_worker import LoadsWorkers
+    from circuitspec.workers.processes import Processes
+    from circuitspec.workers.ray_actors import RayActors
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,33 +39,50 @@ STORE = click.option(
 
 
 def with_workers(command: Command) -> Command:
-    """`--workers` and `--worker-threads` for a command."""
-    command = click.option(
-        "--worker-threads",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="Threads that each worker computes with, and so does this process. Results depend on them in the last "
-        "digits, and not on the number of workers.",
-    )(command)
-    return click.option(
-        "--workers",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Run experiments in N processes on this machine, each with the model in memory.  [default: in this one]",
-    )(command)
+    """`--workers`, `--worker-threads` and `--ray` for a command."""
+    for option in (
+        click.option(
+            "--ray",
+            "ray",
+            is_flag=False,
+            flag_value="",
+            metavar="[ADDRESS]",
+            help="The workers are on a Ray cluster: that at ADDRESS or RAY_ADDRESS, or one begun on this machine; as "
+            "many as it has processors for, or --workers. Put it behind FILE, or write --ray=ADDRESS.",
+        ),
+        click.option(
+            "--worker-threads",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="Threads that each worker computes with, and so does this process. Results depend on them in the last "
+            "digits, and not on the number of workers.",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Run experiments in N processes on this machine, each with the model in memory.  [default: in this "
+            "one]",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
-@contextmanager
-def workers_of(number: int | None, threads: int) -> Iterator[LoadsWorkers | None]:
+def workers_of(
+    number: int | None, threads: int, ray: str | None
+) -> AbstractContextManager[Processes | RayActors | None]:
     """The workers that are asked for; None where there are to be none."""
+    if ray is not None:
+        from circuitspec.workers.ray_actors import RayActors
+
+        return RayActors(ray, number, threads)
     if number is None:
-        yield None
-        return
+        return nullcontext()
     from circuitspec.workers.processes import Processes
 
-    with Processes(number, threads) as begun:
-        yield begun
+    return Processes(number, threads)
 
 
 NO_STORE = click.option(

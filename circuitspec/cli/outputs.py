@@ -99,9 +99,14 @@ _NAMED = ("--draft", "--draft-helpful", "--task-from")  # files, of which the na
 def command_line(file: Path) -> str:
     """The command as it was given, with names of files alone: a draft says how it was made, not where."""
     said: list[str] = []
+    before = ""
     given = iter(sys.argv[1:])
     for argument in given:
         option, equals, value = argument.partition("=")
+        may_be_address = before == "--ray" and not argument.startswith("-") and argument != str(file)
+        before = argument
+        if option == "--ray" or may_be_address:
+            continue
         if option in _UNSAID:
             if not equals:
                 next(given, None)

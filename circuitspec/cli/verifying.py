@@ -163,6 +163,7 @@ class VerifyCall:
     device: str
     workers: int | None
     worker_threads: int
+    ray: str | None
     root: Path | None
     no_store: bool
 
@@ -177,6 +178,10 @@ class VerifyCall:
         return replace(options, sequential=Sequential(self.at_most)) if self.sequential else options
 
     @property
+    def works_elsewhere(self) -> bool:
+        return self.workers is not None or self.ray is not None
+
+    @property
     def said(self) -> tuple[str, ...]:
         """The options that matter to the result and are not at their defaults, as they are typed."""
         return (
@@ -189,7 +194,7 @@ class VerifyCall:
             *(("--sharing", f"{self.sharing:g}") if self.sharing else ()),
             *(() if self.device == DEFAULT_DEVICE else ("--device", self.device)),
             *(("--locked",) if self.locked else ()),
-            *(("--worker-threads", f"{self.worker_threads}") if self.workers else ()),  # not how many: it is no matter
+            *(("--worker-threads", f"{self.worker_threads}") if self.works_elsewhere else ()),
         )
 
     @property
@@ -227,7 +232,7 @@ def _run(document: Document, asked: VerifyCall, place: StorePlace) -> tuple[Outc
     if examined is not None:
         examined.refuse()  # before torch is imported
     starting = "starting torch and pyvene"
-    with workers_of(asked.workers, asked.worker_threads) as workers, waiting() as shown:
+    with workers_of(asked.workers, asked.worker_threads, asked.ray) as workers, waiting() as shown:
         progress = TimedProgress(shown, starting) if asked.profile else shown
         shown.stage(starting)
         with uncollected():
