@@ -20,6 +20,7 @@ from circuitspec.analysis.dictionary_figures import DictionariesUsed
 from circuitspec.analysis.prompt_rows import Breakdown, RowFacts
 from circuitspec.analysis.statistics.scores import Anchors, Gap, denominators
 from circuitspec.analysis.warnings.evidence import EvidenceWarning
+from circuitspec.engine.metrics.shown_prompts import ShownPrompts
 from circuitspec.engine.records import Records, SelfTest
 from circuitspec.experiments.experiment import Direction, Experiment
 from circuitspec.experiments.planner import Plan
@@ -170,6 +171,7 @@ class Verification:
     breakdowns: tuple[Breakdown, ...] = ()  # figures by the values of columns of the prompts file
     alternatives: tuple[AlternativeCircuit, ...] | None = None  # other circuits; None where none were asked for
     dictionaries: DictionariesUsed | None = None  # whose features it names; None where it names none
+    shown: ShownPrompts | None = None  # the first prompts as the model sees them
     sequence: SequenceFacts | None = None  # how prompts were drawn until claims were decided; None: a fixed number
     profile: tuple[StageTime, ...] = ()  # where the time went; empty where that was not asked for
     graph: CircuitGraph | None = None  # the hypothesis laid over its model, for pictures of it

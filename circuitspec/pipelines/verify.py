@@ -90,6 +90,7 @@ from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
 from circuitspec.pipelines.abstraction.scrub_follow_up import FollowedUp, scrubbed_apart
+from circuitspec.pipelines.first_prompts import shown_first
 from circuitspec.pipelines.preparation import Prepared, prepare, prompts_of, with_dictionaries
 from circuitspec.pipelines.sequential import (
     Sequential,
@@ -272,6 +273,7 @@ def verify(
                 named = labels_of(checks)
                 plan, records = replace(plan.naming(named), checks=checks), records.merged(stored.run(named))
             shares = answer_shares(runner)
+            shown = shown_first(runner, graph, hypothesis)
             dictionaries = dictionaries_used(plan, records, graph, runner, stored)
             if any(planned.searches for planned in plan.claims):
                 progress.stage("searching for subsets of the circuit that tell most")
@@ -370,6 +372,7 @@ def verify(
         dictionaries=dictionaries,
         graph=graph,
         around=task.around,
+        shown=shown,
         sequence=sequence,
     )
     return Outcome(verification, task)

@@ -103,6 +103,8 @@ def to_document(
         ]
     if found.alternatives is not None:
         document["alternatives"] = alternatives_data(found.alternatives)
+    if found.shown is not None:
+        document["first_prompts"] = asdict(found.shown)
     if found.sequence is not None:
         document["sequence"] = sequence_data(found)
     if found.dictionaries is not None:
