@@ -127,3 +127,63 @@ def test_settings_of_a_family(name: str) -> None:
     assert float((node.forward(model, ids).logits - expected).abs().max()) < 1e-10
     check_circuit(model, "resample")
     check_edges(model)
+
+
+STRETCHED: dict[str, dict[str, Any]] = {
+    "dynamic": {"factor": 4.0},
+    "linear": {"factor": 4.0},
+    "llama3": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16},
+    "longrope": {"short_factor": 1.25, "long_factor": 3.0, "original_max_position_embeddings": 16},
+    "yarn": {"factor": 4.0, "original_max_position_embeddings": 16},
+}
+ROTATED = (
+    "arcee",
+    "bitnet",
+    "cohere",
+    "deepseek_v3",
+    "diffllama",
+    "exaone4",
+    "gemma",
+    "glm4",
+    "glm4_moe",
+    "granite",
+    "granitemoe",
+    "helium",
+    "mixtral",
+    "nemotron",
+    "olmo",
+    "olmoe",
+    "persimmon",
+    "phi",
+    "qwen2_moe",
+    "qwen3_moe",
+    "seed_oss",
+    "smollm3",
+    "starcoder2",
+)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", sorted(STRETCHED))
+@pytest.mark.parametrize("family", ROTATED)
+def test_rotary_embeddings_that_are_stretched(family: str, kind: str) -> None:
+    """All kinds of them in all further families that take any, against the papers' formulas."""
+    config = of(family).config
+    before = config.rope_parameters or {}
+    said = {"rope_theta": 10_000.0, **before, "rope_type": kind, **STRETCHED[kind]}
+    if kind == "longrope":
+        width = getattr(config, "qk_rope_head_dim", None) or getattr(config, "head_dim", None)
+        width = width or config.hidden_size // config.num_attention_heads
+        pairs = int(width * said.get("partial_rotary_factor", 1.0)) // 2
+        said |= {name: [said[name] + i / 8 for i in range(pairs)] for name in ("short_factor", "long_factor")}
+    # transformers 5.23 cannot stretch Mixtral's where config.json leaves head_dim to be worked out
+    sizes = {"head_dim": config.hidden_size // config.num_attention_heads} if family == "mixtral" else {}
+    model = of(family, rope_parameters=said, **sizes)
+    ids = builders.random_ids(0, 9)
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0]
+        plain = of(family, **sizes)(torch.tensor([ids])).logits[0]
+    assert float((node.forward(model, ids).logits - expected).abs().max()) < 1e-10
+    assert kind == "dynamic" or float((plain - expected).abs().max()) > 1e-6  # it is read
+    check_circuit(model, "resample")
+    check_edges(model)

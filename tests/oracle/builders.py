@@ -41,7 +41,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from . import expert_builders, special_builders
+from . import expert_builders, scaled_rope, special_builders
 from .dense_configs import DENSE, dense_numbers
 from .families import inverse_frequencies, rope_parameters
 
@@ -100,9 +100,12 @@ def _refine_frequencies(module: nn.Module, config: Any) -> None:
         for kind in kinds:
             try:
                 theta, _ = rope_parameters(config, kind)
+                said = scaled_rope.said_of(config, kind)
             except (KeyError, AttributeError, TypeError):
                 continue
             refined = inverse_frequencies(theta, 2 * buffer.numel())
+            if said:
+                refined = scaled_rope.stretched(refined, said, scaled_rope.original_length(config, said))
             if torch.allclose(refined, buffer.double(), rtol=1e-6, atol=0.0):
                 setattr(module, name, refined)
                 break

@@ -13,11 +13,13 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from . import scaled_rope
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -97,6 +99,7 @@ class Attention:
     bo: Tensor
     scale: float
     rope: Tensor | None = None
+    rope_scale: float = 1.0  # by which rotated entries are multiplied
     q_norm: Norm | None = None
     k_norm: Norm | None = None
     norm_across_heads: bool = False
@@ -385,7 +388,7 @@ def inverse_frequencies(theta: float, rotary_dims: int) -> Tensor:
 def rope_parameters(config: Any, layer_type: str | None = None) -> tuple[float, float]:
     """``(theta, fraction of each head that is rotated)`` from a configuration, for one layer type where they differ.
 
-    Only the plain rotary embedding is known; a scaled one raises ``NotImplementedError``.
+    How a stretched one differs is in ``scaled_rope``.
     """
     parameters = getattr(config, "rope_parameters", None)
     if isinstance(parameters, dict) and layer_type in parameters:
@@ -400,14 +403,29 @@ def rope_parameters(config: Any, layer_type: str | None = None) -> tuple[float, 
         }
         if parameters["rope_theta"] is None:
             parameters["rope_theta"] = config.rotary_emb_base
-    if parameters.get("rope_type", "default") != "default":
-        raise NotImplementedError(f"rope type {parameters['rope_type']!r}")
     return float(parameters["rope_theta"]), float(parameters.get("partial_rotary_factor", 1.0))
 
 
 def _rope(config: Any, d_head: int, layer_type: str | None = None) -> Tensor:
     theta, fraction = rope_parameters(config, layer_type)
-    return inverse_frequencies(theta, int(d_head * fraction))
+    said = scaled_rope.said_of(config, layer_type)
+    plain = inverse_frequencies(theta, int(d_head * fraction))
+    return scaled_rope.stretched(plain, said, scaled_rope.original_length(config, said)) if said else plain
+
+
+def _with_rope_scale(net: Net, config: Any) -> Net:
+    """The same with what a stretched rotary embedding multiplies queries and keys by; one for all layers."""
+    said = scaled_rope.said_of(config)
+    original = scaled_rope.original_length(config, said) if said else 1
+    scale = scaled_rope.multiplier(said, original, getattr(config, "max_position_embeddings", 1))
+    if scale == 1:
+        return net
+    return replace(net, layers=[_with_scale(layer, scale) for layer in net.layers])
+
+
+def _with_scale(layer: Layer, scale: float) -> Layer:
+    assert isinstance(layer.attention, Attention)
+    return replace(layer, attention=replace(layer.attention, rope_scale=scale))
 
 
 # --------------------------------------------------------------------------------------------------------- families
@@ -711,6 +729,6 @@ def read(model: nn.Module | Net) -> Net:
     then, net = _NETS.get(model, ([], None))
     same = len(then) == len(weights) and all(a is b and m == n for (a, m), (b, n) in zip(then, weights, strict=True))
     if net is None or not same:
-        net = known[kind](model)
+        net = _with_rope_scale(known[kind](model), model.config)
         _NETS[model] = weights, net
     return net

@@ -143,12 +143,12 @@ class _Overrides:
             raise ValueError(f"no such place: {sorted(self.unused, key=repr)}")
 
 
-def _rotate(x: Tensor, rope: Tensor, adjacent: bool) -> Tensor:
+def _rotate(x: Tensor, rope: Tensor, adjacent: bool, scale: float = 1.0) -> Tensor:
     """Rotate ``[heads, positions, d_head]``: with r rotary dimensions, entry i < r/2 pairs with i + r/2, or entry 2 i
-    with 2 i + 1; the rest stays."""
+    with 2 i + 1, and both are multiplied by the scale; the rest stays."""
     half = len(rope)
     angles = torch.outer(torch.arange(x.shape[1], dtype=rope.dtype), rope)
-    cos, sin = torch.cos(angles), torch.sin(angles)
+    cos, sin = scale * torch.cos(angles), scale * torch.sin(angles)
     if adjacent:
         a, b, rest = x[..., 0 : 2 * half : 2], x[..., 1 : 2 * half : 2], x[..., 2 * half :]
         pairs = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=3)
@@ -192,8 +192,10 @@ def attend(
         assert block.rope is not None
         (plain, rotated), v = block.keys_of(k), block.values_of(v)
         width = plain.shape[2]
-        k = torch.cat([plain, _rotate(rotated, block.rope, block.rope_adjacent)], dim=2)
-        q = torch.cat([q[..., :width], _rotate(q[..., width:], block.rope, block.rope_adjacent)], dim=2)
+        k = torch.cat([plain, _rotate(rotated, block.rope, block.rope_adjacent, block.rope_scale)], dim=2)
+        q = torch.cat(
+            [q[..., :width], _rotate(q[..., width:], block.rope, block.rope_adjacent, block.rope_scale)], dim=2
+        )
         block = replace(block, rope=None)
     if not block.norm_after_rope:
         q = _qk_norm(q, block.q_norm, block.norm_across_heads)
@@ -203,7 +205,10 @@ def attend(
     if block.difference is not None:
         return _differences(block, block.difference, q, k, v)
     if block.rope is not None:
-        q, k = _rotate(q, block.rope, block.rope_adjacent), _rotate(k, block.rope, block.rope_adjacent)
+        q, k = (
+            _rotate(q, block.rope, block.rope_adjacent, block.rope_scale),
+            _rotate(k, block.rope, block.rope_adjacent, block.rope_scale),
+        )
     if block.norm_after_rope:
         q = _qk_norm(q, block.q_norm, block.norm_across_heads)
         k = _qk_norm(k, block.k_norm, block.norm_across_heads)
@@ -241,7 +246,7 @@ def _differences(block: Attention, of: Difference, q: Tensor, k: Tensor, v: Tens
     reads_from = [h // (block.heads // block.kv_heads) for h in range(block.heads)]
     maps = []
     for own, key in zip(q.chunk(2, 2), k.chunk(2, 2), strict=True):
-        own, key = _rotate(own, block.rope, adjacent=False), _rotate(key, block.rope, adjacent=False)
+        own, key = _rotate(own, block.rope, False, block.rope_scale), _rotate(key, block.rope, False, block.rope_scale)
         scores = own @ key[reads_from].transpose(1, 2) * block.scale
         scores = scores.masked_fill(~torch.ones(n, n, dtype=torch.bool).tril(), -torch.inf)
         maps.append(torch.softmax(scores, 2))
