@@ -265,9 +265,8 @@ def read_qwen3_next(model: Any) -> Net:
         if not hasattr(block.mlp, "experts"):
             return _gated(block.mlp, config.hidden_act)
         route = softmax_then_top(_gate(block.mlp.gate), config.num_experts_per_tok, config.norm_topk_prob)
-        return Mixture(
-            route, _gated_experts(block.mlp.experts, config.hidden_act), _sometimes(block.mlp, config.hidden_act)
-        )
+        experts = _gated_experts(block.mlp.experts, config.hidden_act)
+        return Mixture(route, experts, *_sometimes(block.mlp, config.hidden_act))
 
     layers = []
     for index, block in enumerate(model.model.layers):

@@ -76,7 +76,7 @@ def _said(
         for tokens in sets
     ]
     top = probabilities.max(-1)
-    return np.array(summed).reshape(len(sets), -1), top.indices.cpu().numpy(), top.values.cpu().numpy()
+    return np.array(summed).reshape(len(sets), len(batch.prompts)), top.indices.cpu().numpy(), top.values.cpu().numpy()
 
 
 def _clean(runner: Forward, read: Callable[[Batch, Tensor], T]) -> Iterator[tuple[Batch, T]]:
