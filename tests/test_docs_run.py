@@ -293,4 +293,5 @@ def test_the_tests_that_a_family_passes_are_there() -> None:
             assert arguments
             assert all((ROOT / path).is_file() for path in arguments), arguments
         else:
-            assert (program, arguments[0]) == ("circuitspec", "doctor")  # on a model of the hub
+            # on a model of the hub, and what the test of the document runs
+            assert (program, arguments[0]) in {("circuitspec", "doctor"), ("make", "docs")}

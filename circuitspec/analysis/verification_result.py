@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from circuitspec.analysis.circuit_effects.alternative_circuits import AlternativeCircuit
 from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
@@ -20,13 +20,15 @@ from circuitspec.analysis.dictionary_figures import DictionariesUsed
 from circuitspec.analysis.prompt_rows import Breakdown, RowFacts
 from circuitspec.analysis.statistics.scores import Anchors, Gap, denominators
 from circuitspec.analysis.warnings.evidence import EvidenceWarning
-from circuitspec.engine.metrics.shown_prompts import ShownPrompts
 from circuitspec.engine.records import Records, SelfTest
 from circuitspec.experiments.experiment import Direction, Experiment
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.prompts.prompt_set import AroundPrompts
 from circuitspec.runtime.stage_times import StageTime
+
+if TYPE_CHECKING:
+    from circuitspec.engine.metrics.shown_prompts import ShownPrompts
 
 
 @dataclass(frozen=True)

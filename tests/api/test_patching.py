@@ -171,7 +171,7 @@ def test_paths_that_are_none(model: Any, tokenizer: Any, path: str, code: str) -
 def test_arguments_that_mean_nothing(model: Any, tokenizer: Any) -> None:
     with pytest.raises(ValueError, match="noising, denoising"):
         circuitspec.patch(model, tokenizer, ROWS, "a1.h0", "knockout")
-    with pytest.raises(ValueError, match="heads, patterns, neurons"):
+    with pytest.raises(ValueError, match="heads, patterns, experts, neurons"):
         circuitspec.sweep(model, tokenizer, ROWS, "head")
     with pytest.raises(ValueError, match="no layer 4"):
         circuitspec.sweep(model, tokenizer, ROWS, layers=[4])

@@ -41,6 +41,6 @@ def test_verify_does_it_under_the_old_name_and_says_the_new_one(tmp_path: Path) 
 
 
 def test_explore_keeps_its_own() -> None:
-    assert "--sweep [resid|attention|mlps|heads|patterns|neurons|features]" in " ".join(
+    assert "--sweep [resid|attention|mlps|heads|patterns|experts|neurons|expert_neurons|features]" in " ".join(
         printed("explore", "--help").split()
     )

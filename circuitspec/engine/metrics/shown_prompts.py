@@ -128,7 +128,7 @@ def _attention(runner: Forward, heads: Sequence[tuple[Head, str]]) -> tuple[tupl
     metrics = {
         (head, at, token): Attention(head, at, _role(token))
         for head, at in asked
-        for token in range(alone.roles[at][0] + 1)
+        for token in range((alone.roles[at][0] if at in alone.roles else length - 1) + 1)
     }
     (batch,) = forward.batches
     try:
@@ -138,9 +138,7 @@ def _attention(runner: Forward, heads: Sequence[tuple[Head, str]]) -> tuple[tupl
     weights = {key: float(found[str(metric)][0]) for key, metric in metrics.items()}
     more = f" The first {_HEADS} of {len(heads)} heads at positions." if len(heads) > _HEADS else ""
     shown = tuple(
-        HeadAttention(
-            format_name(head), at, tuple(weights.get((head, at, token), 0.0) for token in range(length))
-        )
+        HeadAttention(format_name(head), at, tuple(weights.get((head, at, token), 0.0) for token in range(length)))
         for head, at in asked
     )
     return shown, more.strip()
@@ -148,7 +146,9 @@ def _attention(runner: Forward, heads: Sequence[tuple[Head, str]]) -> tuple[tupl
 
 def _with_every_token(task: TokenizedTask, length: int) -> TokenizedTask:
     """The task with a position for each token of its only clean prompt."""
-    return replace(task, roles={**task.roles, LAST: (length - 1,), **{_role(token): (token,) for token in range(length)}})
+    return replace(
+        task, roles={**task.roles, LAST: (length - 1,), **{_role(token): (token,) for token in range(length)}}
+    )
 
 
 def _role(token: int) -> str:

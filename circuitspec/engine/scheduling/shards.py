@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+if TYPE_CHECKING:  # where everything is stored, nothing is run, and torch is not needed
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
 
-from circuitspec.dictionaries.dictionary import Dictionary
-from circuitspec.engine.execution.batches import Batch, PaddingSide
-from circuitspec.experiments.experiment import Experiment
-from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
-from circuitspec.prompts.prompt_set import TokenizedTask
+    from circuitspec.dictionaries.dictionary import Dictionary
+    from circuitspec.engine.execution.batches import Batch, PaddingSide
+    from circuitspec.experiments.experiment import Experiment
+    from circuitspec.graph.shape import ModelShape
+    from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
+    from circuitspec.prompts.prompt_set import TokenizedTask
 
 
 @dataclass(frozen=True)

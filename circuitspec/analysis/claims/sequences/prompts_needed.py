@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
-import scipy
 
 from circuitspec.analysis.statistics.confidence_sequences import (
     FIRST_LOOK,
@@ -22,7 +22,7 @@ DISTANCE = 0.1  # of a figure from its bound, likewise
 MOST = 100_000  # prompts; what takes more is not counted
 SHARE_BEYOND = 0.1  # of a share from its bound, assumed likewise
 
-_Z = float(scipy.stats.norm.isf((1 - LEVEL) / 2))
+_Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 
 
 def distance_to(value: float, at_least: float | None, at_most: float | None) -> float:
