@@ -10,6 +10,7 @@ runs are divided among seeds; the least and the largest share of a seed say how 
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import time
@@ -55,12 +56,19 @@ def of_ratio(
     return run
 
 
+@functools.cache
+def share(hits: int, n: int) -> tuple[Interval, Interval]:
+    """Of so many hits among n, whose order does not matter: the sequence's interval, and Wilson's."""
+    found = np.repeat([True, False], [hits, n - hits])
+    fixed = share_of(found)
+    return betting_mean(found.astype(float)).interval, None if fixed is None else fixed.interval
+
+
 def of_share(truth: float) -> Run:
     def run(dice: np.random.Generator) -> tuple[list[Interval], list[Interval]]:
-        hits = dice.random(MOST) < truth
-        own = [betting_mean(hits[:n].astype(float)).interval for n in LOOKS]
-        fixed = [share_of(hits[:n]) for n in LOOKS]
-        return own, [None if one is None else one.interval for one in fixed]
+        hits = np.cumsum(dice.random(MOST) < truth)
+        looks = [share(int(hits[n - 1]), n) for n in LOOKS]
+        return [look[0] for look in looks], [look[1] for look in looks]
 
     return run
 

@@ -45,6 +45,8 @@ def main() -> None:
         used.append(sequence.n_prompts)
         run = [one.cost.n_forwards * one.n_prompts for one in (fixed, sequence)]
         shares.append(run[1] / run[0])
+        if number % 10 == 9:
+            print(f"{number + 1} seeds: {same} agree, {np.mean(used):.1f} prompts, {np.mean(shares):.2f}", flush=True)
     asked = first.hypothesis.task.prompts
     print(f"{file.name}: the same verdicts in {same} of {seeds} seeds")
     print(f"prompts used: {np.mean(used):.1f} of {asked} on the mean, {min(used)} to {max(used)}")

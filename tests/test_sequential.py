@@ -142,6 +142,7 @@ def test_an_interrupted_drawing_gives_the_verdict_so_far_and_is_gone_on_with(tmp
         run(CLOSE, 60, progress=StoppedAt("first 20"))
 
 
+@pytest.mark.nightly
 def test_what_a_limit_leaves_undecided_is_said() -> None:
     bound = "{metric: logit_diff, at_least: VALUE, at_most: 9}"
     text = RESAMPLED.replace("{metric: logit_diff, at_least: 0.8, at_most: 1.2}", bound)
