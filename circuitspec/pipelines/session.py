@@ -135,6 +135,7 @@ class Session:
     the metrics of the output, projections along `directions`; `parted` means can be taken over parts of their prompts.
     An `executor` runs the model elsewhere. A model whose own hooks take part is run one prompt at a time, in whole
     forwards, as their owner's program does. Metrics of the caller's `own` are measured too, and are in no store.
+    Outputs of the clean run are kept from one call to the next, where that is asked for (`keeps_clean`).
     """
 
     loaded: LoadedModel
@@ -148,6 +149,7 @@ class Session:
     store: StorePlace = None
     executor: ExecutorOf | None = None
     own: Mapping[str, OwnMetric] = field(default_factory=dict)
+    keeps_clean: bool = False
 
     @property
     def keeps_hooks(self) -> bool:
@@ -170,6 +172,8 @@ class Session:
         )
         if self.filled and self.rows is None:
             runner.fill_memory()
+        if self.keeps_clean:
+            runner.keep_clean()
         return runner
 
     def kept(self, runner: Runner) -> AbstractContextManager[StoredRunner]:
