@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from circuitspec.analysis.prompt_rows import RowFacts, row_facts
+from circuitspec.analysis.statistics.looks import looks_of
 from circuitspec.analysis.warnings.tasks.task_warnings import task_not_done
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.dictionaries.declared_dictionaries import read_declared
@@ -46,7 +47,6 @@ from circuitspec.exploration.search.feature_search import FeatureSearch, of_feat
 from circuitspec.exploration.search.neuron_search import Refined
 from circuitspec.exploration.search.patching_series import PatchingSeries
 from circuitspec.exploration.search.path_search import Link, Links
-from circuitspec.exploration.search.prompt_race import looks_of
 from circuitspec.exploration.search.reactions.corruption_traces import trace
 from circuitspec.exploration.search.reactions.gate_search import Pair, scan_gates
 from circuitspec.exploration.setting import CLEAN, ExplorationSetting, distinct_roles, matters_to, places_of
@@ -145,6 +145,7 @@ def explore(
         directions=directions,
         store=options.store,
         workers=workers,
+        keeps_clean=not options.thorough,
     )
     pathless = no_edges(loaded)
     with session.tested(task, edges=edges and not pathless) as (runner, _), ExitStack() as stack:
@@ -177,10 +178,6 @@ def explore(
             by_prompt=options.stability > 0,
             lots=looks_of(runner.templates) if raced else (),
         )
-        if not options.thorough:
-            runner.keep_clean()
-            if judging is not None:
-                judging.keep_clean()
         features: FeatureSearch | None = None
         timed = _Timed(runner)
         try:

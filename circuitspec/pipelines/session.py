@@ -137,7 +137,8 @@ class Session:
     An `executor` runs the model elsewhere; `workers`, which have loaded the same model, run shards of the experiments,
     and what is run here is computed with as many threads as each of them has. A model whose own hooks take part is run
     one prompt at a time, in whole forwards, as their owner's program does. Metrics of the caller's `own` are measured
-    too, and are in no store.
+    too, and are in no store. Outputs of the clean run are kept from one call to the next, where that is asked for
+    (`keeps_clean`).
     """
 
     loaded: LoadedModel
@@ -152,6 +153,7 @@ class Session:
     executor: ExecutorOf | None = None
     workers: LoadsWorkers | None = None
     own: Mapping[str, OwnMetric] = field(default_factory=dict)
+    keeps_clean: bool = False
 
     @property
     def keeps_hooks(self) -> bool:
@@ -174,6 +176,8 @@ class Session:
         )
         if self.filled and self.rows is None:
             runner.fill_memory()
+        if self.keeps_clean:
+            runner.keep_clean()
         return runner
 
     def kept(

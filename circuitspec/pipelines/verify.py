@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from circuitspec.analysis import metric_choice
 from circuitspec.analysis.additional_results import FoundBeside, evaluate_beside
 from circuitspec.analysis.circuit_effects.alternative_circuits import AlternativeCircuit
+from circuitspec.analysis.circuit_effects.candidate_race import RunsOnSome
 from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS, CircuitParts
 from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
 from circuitspec.analysis.circuit_effects.examination import examine, foreseen
@@ -33,6 +34,7 @@ from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.dictionary_figures import dictionaries_used
 from circuitspec.analysis.methodology import methodology, model_facts, reference_facts
 from circuitspec.analysis.prompt_rows import breakdowns, row_facts
+from circuitspec.analysis.statistics.looks import looks_of
 from circuitspec.analysis.task_behaviour import (
     AnswerStanding,
     Instead,
@@ -60,7 +62,7 @@ from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges, refused_means
 from circuitspec.engine.metrics.answer_shares import answer_shares
 from circuitspec.engine.metrics.site_values import site_values
-from circuitspec.engine.records import PromptValues, Records, RunsExperiments, single_runs
+from circuitspec.engine.records import PromptValues, Records, single_runs
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.ablation_source import ablation_source
 from circuitspec.experiments.averaging import grouping
@@ -225,6 +227,7 @@ def verify(
         executor=options.executor,
         workers=options.workers,
         own=options.own,
+        keeps_clean=True,
     )
     with session.tested(task, edges=any(e.readings for e in planned)) as (runner, tested):
         if any(planned.still_drawn for planned in plan.claims):
@@ -441,7 +444,7 @@ def _negatives(
     plan: Plan,
     records: Records,
     runner: Runner,
-    stored: RunsExperiments,
+    stored: RunsOnSome,
     search: Search | Literal["not along paths"],
     outside: Restorations | None,
     parts: CircuitParts,
@@ -468,7 +471,8 @@ def _negatives(
         screen = screen_edge_restorations(runner, source, metric, outside.edges)
     chosen = candidates(outside.components, metric, screen)
     besides = foreseen(plan, records, parts, within)
-    finding, plan, records = negative_components(plan, records, metric, chosen, screen, stored, outside, besides)
+    lots = looks_of(records.templates) if search == "screen" else ()
+    finding, plan, records = negative_components(plan, records, metric, chosen, screen, stored, outside, besides, lots)
     return finding, within, plan, records
 
 
@@ -483,21 +487,23 @@ def _in_model(
     records: Records,
     metric: str,
     runner: Runner,
-    stored: RunsExperiments,
+    stored: RunsOnSome,
     search: Search | Literal["not along paths"],
     outside: Restorations,
 ) -> tuple[ModelNegatives | None, Plan, Records]:
     """Look for components outside the circuit that are negative in the whole model."""
     source, places = plan.circuit.source, places_outside(outside)
     assert source is not None
+    lots = looks_of(records.templates)
+    few = sorted(prompt for lot in lots[:-1] for prompt in lot)
 
     def estimates() -> dict[NodeComponent, float]:
         wheres = tuple(dict.fromkeys(places.values()))
-        found = attribute(runner, CLEAN, source, metric, tuple(places), wheres).effects
+        found = attribute(runner, CLEAN, source, metric, tuple(places), wheres, prompts=few or None).effects
         return {component: found[component, where] for component, where in places.items()}
 
     asked = estimates if search == "screen" else None
-    return model_negatives(plan, records, metric, source, places, asked, stored)
+    return model_negatives(plan, records, metric, source, places, asked, stored, lots if search == "screen" else ())
 
 
 def _without_edges(loaded: LoadedModel) -> str:

@@ -128,4 +128,5 @@ def search_of(found: Verification) -> str:
     return (
         f"no negative components outside the circuit: {finding.tested} of {finding.screened} ablated ones "
         f"were restored one by one, none made {finding.metric} worse"
+        + (f" ({finding.by_few} on the first prompts alone)" if finding.by_few else "")
     )

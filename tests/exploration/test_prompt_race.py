@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from circuitspec.analysis.statistics.looks import ends_at_look
+from circuitspec.analysis.statistics.looks import ends_at_look, looks_of
 from circuitspec.engine.cache.stored_runner import StoredRunner
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Source, passes
 from circuitspec.experiments.levels.node_level import ablating
 from circuitspec.exploration.forward_budget import Allowance
-from circuitspec.exploration.search.prompt_race import Racer, looks_of, race
+from circuitspec.exploration.search.prompt_race import Racer, race
 from circuitspec.exploration.setting import CLEAN, ExplorationSetting
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head

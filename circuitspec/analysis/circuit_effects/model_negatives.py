@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from circuitspec.analysis.circuit_effects.candidate_race import Lots, RunsOnSome, raced
 from circuitspec.analysis.circuit_effects.negative_components import SIGNIFICANT, TESTED
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.scores import Anchors, gap, worth
-from circuitspec.engine.records import Records, RunsExperiments
+from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Source
 from circuitspec.experiments.follow_ups.restorations import Restorations
 from circuitspec.experiments.levels.node_level import ablating
@@ -49,6 +50,7 @@ class ModelNegatives:
     screened: int
     tested: int
     components: tuple[ModelNegative, ...]
+    by_few: int = 0  # of those tested, how many the first prompts showed not to be negative by `CALLED_NEGATIVE`
 
 
 def places_outside(among: Restorations) -> Places:
@@ -63,12 +65,14 @@ def model_negatives(
     source: Source,
     places: Places,
     estimates: Callable[[], Mapping[NodeComponent, float]] | None,
-    runner: RunsExperiments,
+    runner: RunsOnSome,
+    lots: Lots = (),
 ) -> tuple[ModelNegatives | None, Plan, Records]:
     """Ablate the components at these places in the clean run, one by one, and name those that are negative.
 
     All of them; with `estimates` of what that changes, of more than `TESTED` those that should raise it most. Named are
-    those that do significantly (one-sided, Benjamini-Hochberg over all of them) and by `CALLED_NEGATIVE`.
+    those that do significantly (one-sided, Benjamini-Hochberg over all of them) and by `CALLED_NEGATIVE`. Where the
+    first `lots` of prompts show that one does not by so much, it is not run on the others.
     Returns plan and records with the runs it took; None where there is no ratio.
     """
     between = gap(records, metric, Anchors(plan.clean, plan.corrupt))
@@ -76,16 +80,23 @@ def model_negatives(
         return None, plan, records
     chosen = _chosen(places, metric, estimates)
     runs = {c: ablating(source, {c: places[c]}) for c in chosen}
-    measured = runner.run(runs.values())
-    differences = {c: measured[run][metric] - records[plan.clean][metric] for c, run in runs.items()}
-    tests = [stats.lowers(-worth(metric) * differences[c]) for c in chosen]
+    clean = records[plan.clean][metric]
+    least = CALLED_NEGATIVE * (clean - records[plan.corrupt][metric])
+    found = raced(runs, metric, clean, least, records.templates, runner, lots)
+    measured, runs = found.measured, {c: run for c, run in runs.items() if c not in found.dropped}
+    differences = {c: measured[run][metric] - clean for c, run in runs.items()}
+    tests = [stats.lowers(-worth(metric) * differences[c]) for c in runs]
     adjusted = stats.adjust([test.p_value for test in tests], len(places))
-    shares = {c: float(differences[c].mean()) / between.difference.value for c in chosen}
-    named = [(c, p) for c, p in zip(chosen, adjusted, strict=True) if p <= SIGNIFICANT and shares[c] >= CALLED_NEGATIVE]
+    shares = {c: float(differences[c].mean()) / between.difference.value for c in runs}
+    named = [(c, p) for c, p in zip(runs, adjusted, strict=True) if p <= SIGNIFICANT and shares[c] >= CALLED_NEGATIVE]
     named.sort(key=lambda pair: (-shares[pair[0]], sort_key(pair[0])))
     labels = {run: f"{format_name(c)} ablated outside the circuit" for c, run in runs.items()}
-    found = tuple(ModelNegative(format_name(c), float(differences[c].mean()), shares[c], p) for c, p in named)
-    return ModelNegatives(metric, len(places), len(chosen), found), plan.naming(labels), records.merged(measured)
+    negatives = tuple(ModelNegative(format_name(c), float(differences[c].mean()), shares[c], p) for c, p in named)
+    return (
+        ModelNegatives(metric, len(places), len(chosen), negatives, len(found.dropped)),
+        plan.naming(labels),
+        records.merged(measured),
+    )
 
 
 def _chosen(

@@ -9,13 +9,15 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitspec.analysis.circuit_effects.candidate_race import Lots, RunsOnSome, raced
 from circuitspec.analysis.claims.claim_result import MIN_PROMPTS
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
+from circuitspec.analysis.statistics.looks import looks_within
 from circuitspec.analysis.statistics.out_of_range import run_out_of_range
 from circuitspec.analysis.statistics.scores import Anchors, gap, mean_of, worth
 from circuitspec.analysis.statistics.split_sample import Halves, halves
-from circuitspec.engine.records import Records, RunsExperiments
+from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.follow_ups.restorations import Restorations
 from circuitspec.experiments.planner import Plan
@@ -68,6 +70,7 @@ class NegativeFinding:
     kl_declared: float | None = None
     kl_restored: float | None = None
     prompts: tuple[int, int] | None = None
+    by_few: int = 0  # of those tested, how many the first prompts showed not to be negative by `FLOOR`
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,10 @@ def negative_components(
     metric: str,
     chosen: tuple[NodeComponent, ...],
     screen: Estimates | None,
-    runner: RunsExperiments,
+    runner: RunsOnSome,
     among: Restorations,
     besides: Collection[Experiment] = (),
+    lots: Lots = (),
 ) -> tuple[NegativeFinding | None, Plan, Records]:
     """Restore each chosen component on top of the circuit, and all that hurt together.
 
@@ -118,7 +122,8 @@ def negative_components(
     A component is negative when restoring it makes the metric worse: significantly (one-sided paired
     test, Benjamini-Hochberg over all ablated components, those `among` which it was chosen) and by `FLOOR`. It is found
     so on one half of the prompts, and its effect is that on the other: the largest of many are larger than they are. Of
-    few prompts all do both. Returns
+    few prompts all do both. Where the first prompts of the half that chooses (the first `lots`, where all do both) show
+    that it is not so by `FLOOR`, the others are not run. Returns
     the finding (None where the anchors allow no ratio, or the circuit is out of their range), and plan and records with
     the runs it took.
     """
@@ -128,17 +133,26 @@ def negative_components(
     clean, corrupt = records[plan.clean][metric], records[plan.corrupt][metric]
     declared = records[plan.circuit][metric]
     runs = {c: among.with_back(frozenset({c})) for c in chosen}
-    measured = runner.run((*runs.values(), *besides))
-    differences = {c: measured[run][metric] - declared for c, run in runs.items()}
     parts = _divided(records, metric, between)
+    if parts is not None and len(lots) > 1:
+        lots = looks_within(records.templates, parts.search)
+    dropped: frozenset[NodeComponent] = frozenset()
+    if len(lots) < 2:
+        measured = runner.run((*runs.values(), *besides))
+    else:
+        by_lots = raced(runs, metric, declared, -FLOOR * (clean - corrupt), records.templates, runner, lots)
+        measured, dropped = by_lots.measured.merged(runner.run(besides)), frozenset(by_lots.dropped)
+    tried = tuple(c for c in chosen if c not in dropped)
+    runs = {c: runs[c] for c in tried}
+    differences = {c: measured[run][metric] - declared for c, run in runs.items()}
     search, judge = (slice(None), slice(None)) if parts is None else (parts.search, parts.judge)
-    tests = [stats.lowers(worth(metric) * differences[c][search]) for c in chosen]
+    tests = [stats.lowers(worth(metric) * differences[c][search]) for c in tried]
     screened = len(among.components)
     adjusted = stats.adjust([t.p_value for t in tests], screened)
     denominator = float(clean[search].mean() - corrupt[search].mean())
     negative = [
         (c, p)
-        for c, p in zip(chosen, adjusted, strict=True)
+        for c, p in zip(tried, adjusted, strict=True)
         if p <= SIGNIFICANT and float(differences[c][search].mean()) / denominator <= -FLOOR
     ]
     negative.sort(key=lambda pair: (worth(metric) * float(differences[pair[0]][judge].mean()), sort_key(pair[0])))
@@ -173,6 +187,7 @@ def negative_components(
         _kl(records, plan.circuit, judge),
         kl_back,
         None if parts is None else (parts.n_search, parts.n_judge),
+        len(dropped),
     )
     return finding, plan.naming(labels), records.merged(measured)
 

@@ -92,13 +92,15 @@ def attribute(
     steps: int = 1,
     dropping: bool = False,
     pieces: Pieces = EACH_ANEW,
+    prompts: Sequence[int] | None = None,
 ) -> Attribution:
     """Estimate the effect of patching each component, alone, at each of these positions and at all.
 
     With `dropping`, magnitudes too: the estimate is made anew for each layer, with no gradient through that layer's
     attention and MLP, and the sizes are averaged, prompt by prompt (GradDrop, Kramár et al. 2024). A direct effect that
     later layers undo has no first-order effect in all, but one as soon as those layers are left out.
-    Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first. Raises ValueError for
+    Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first. Where some `prompts` are
+    named, these alone are run, and all effects are theirs. Raises ValueError for
     several steps with a base or a source that is no run of other prompts, for dropping in a model of one layer, and
     for a metric without a gradient; CS366 where a token has no counterpart in the source's prompt.
     """
@@ -114,7 +116,8 @@ def attribute(
     magnitudes = np.zeros((len(chosen), len(places), n)) if dropping else at_places
     per_prompt = np.zeros((len(chosen), n))
     taken = attribution_passes(source, steps, draws=draws, dropped_layers=len(layers), compared=compares(metric))
-    runner.expect(taken * n)
+    some = list(range(n) if prompts is None else prompts)
+    runner.expect(taken * len(some))
 
     def work(part: Batch) -> list[_Estimated]:
         runs = (_Run(runner, part, base, source, metric, chosen, places, draw, pieces) for draw in range(draws))
@@ -123,7 +126,7 @@ def attribute(
             for run in runs
         ]
 
-    for part, found in runner.in_batches(work):
+    for part, found in runner.in_batches(work, among=prompts):
         cases = list(part.cases)
         for effects, sizes in found:
             for there, everywhere in effects:
@@ -131,6 +134,7 @@ def attribute(
                 per_prompt[:, cases] += everywhere / draws
             for size in sizes:
                 magnitudes[..., cases] += size / (draws * (len(layers) - 1))
+    at_places, magnitudes, per_prompt = at_places[..., some], magnitudes[..., some], per_prompt[:, some]
     spots = [(i, j) for i in range(len(chosen)) for j in range(len(places))]
     return Attribution(
         metric,

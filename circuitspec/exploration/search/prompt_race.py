@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +18,6 @@ from circuitspec.analysis.statistics.looks import ends_at_look
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.exploration.forward_budget import AllowanceSpent
 from circuitspec.exploration.setting import CLEAN, ExplorationSetting
-
-FIRST, SECOND = 12, 30  # prompts after which is looked
-FEWEST = 24  # prompts of a task that is worth it
 
 
 @dataclass(frozen=True)
@@ -48,30 +44,6 @@ class Standing:
     effect: float
     by: int | None = None
     dropped: bool = False
-
-
-def looks_of(templates: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
-    """The prompts that come in before each look, by their numbers; all of them in the end.
-
-    Each lot has prompts of all templates in turn, and within a template in their order, which is random where prompts
-    are drawn. Few prompts are all looked at at once.
-    """
-    n = len(templates)
-    if n < FEWEST:
-        return (tuple(range(n)),)
-    order = by_turns(templates)
-    cuts = [0, *(cut for cut in (FIRST, SECOND) if n >= 2 * cut), n]
-    return tuple(tuple(sorted(order[a:b])) for a, b in pairwise(cuts))
-
-
-def by_turns(templates: NDArray[np.int64]) -> list[int]:
-    """The prompts by their numbers, one of each template after the other."""
-    seen: dict[int, int] = {}
-    turns = []
-    for prompt, template in enumerate(templates.tolist()):
-        turns.append((seen.setdefault(template, 0), template, prompt))
-        seen[template] += 1
-    return [prompt for *_, prompt in sorted(turns)]
 
 
 def at_first_look(setting: ExplorationSetting, runs: Iterable[Experiment]) -> dict[Experiment, float]:

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from circuitspec.analysis.statistics.estimate import Estimate
+from circuitspec.analysis.statistics.looks import looks_of
 from circuitspec.engine.cache.stored_runner import StoredRunner
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.exploration.search.circuit_selection import Entry, circuit_of
 from circuitspec.exploration.search.path_search import Link
-from circuitspec.exploration.search.prompt_race import looks_of
 from circuitspec.exploration.setting import CLEAN, ExplorationSetting, where_of
 
 JUDGING = 16.0  # forwards that are kept back for what circuits do on prompts held out
