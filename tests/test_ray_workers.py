@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,6 +24,23 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(CircuitspecError, match="CS592") as raised, RayActors():
         pass
     assert "circuitspec[ray]" in str(raised.value.diagnostics[0].hint)
+
+
+def test_where_no_cluster_begins_it_is_said_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Ray says, also without an address. A stand-in, so that it needs no Ray."""
+    ray, exceptions = ModuleType("ray"), ModuleType("ray.exceptions")
+
+    def init(**asked: object) -> None:
+        raise ConnectionError(f"no node answers ({asked['address']})")
+
+    vars(ray).update(is_initialized=lambda: False, init=init)
+    vars(exceptions).update(RayError=KeyError)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", exceptions)
+    monkeypatch.setattr("circuitspec.workers.ray_actors.find_spec", lambda name: ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(CircuitspecError, match=r"CS593: .* on this machine: no node answers \(None\)"), RayActors():
+        pass
 
 
 @pytest.fixture(scope="module")
