@@ -92,7 +92,6 @@ from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
 from circuitspec.pipelines.abstraction.scrub_follow_up import FollowedUp, scrubbed_apart
-from circuitspec.pipelines.first_prompts import shown_first
 from circuitspec.pipelines.preparation import Prepared, prepare, prompts_of, with_dictionaries
 from circuitspec.pipelines.sequential import (
     Sequential,
@@ -111,6 +110,7 @@ from circuitspec.pipelines.session import (
     from_memory,
     opened,
 )
+from circuitspec.pipelines.whole_model.first_prompts import shown_first
 from circuitspec.prompts.own_metrics import OwnMetric
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask, prompts_digest
 from circuitspec.prompts.reference_prompts import ReferencePrompts
@@ -276,6 +276,7 @@ def verify(
                 named = labels_of(checks)
                 plan, records = replace(plan.naming(named), checks=checks), records.merged(stored.run(named))
             shares = answer_shares(runner)
+            progress.stage("looking at the first prompts")
             shown = shown_first(runner, graph, hypothesis)
             dictionaries = dictionaries_used(plan, records, graph, runner, stored)
             if any(planned.searches for planned in plan.claims):
