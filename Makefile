@@ -51,6 +51,7 @@ screenshots: $(VENV)/.browser  ## the report's pictures in docs/screenshots (nee
 docs: $(INSTALLED)  ## the parts of docs/ that are made from the code
 	$(BIN)/circuitspec schema --markdown > docs/dsl.md
 	$(BIN)/python -m tests.engine.models_table
+	$(BIN)/python -m tests.gallery_page
 
 notebook: $(INSTALLED)  ## run the notebooks in examples/ and store what they show
 	$(BIN)/python examples/run_notebook.py

@@ -39,26 +39,31 @@ from tests.test_docs import DOCS, DOCUMENTS, ROOT
 
 EXAMPLE = ROOT / "examples" / "paper-repo"
 TINY = ROOT / "hypotheses" / "ioi-tiny.circuit.yaml"
+GUIDES = sorted((DOCS / "guides").glob("*.md"))
 
 # document -> languages of its blocks that a test here, in test_docs or in test_readme runs, or holds against the code
 _RUN = {
     "ARCHITECTURE.md": set[str](),
-    "README.md": {"yaml", "console", "sh", "python"},
+    "README.md": {"yaml", "console", "sh"},
     "CONTRIBUTING.md": {"sh"},
+    "commands.md": set[str](),
     "comparing.md": {"console"},
     "dictionaries.md": {"yaml", "sh", "python"},
     "dsl.md": {"yaml", "json"},
     "exchange.md": {"sh", "json"},
     "exploring.md": {"sh", "python"},
     "families.md": {"python", "sh", "toml"},
+    "gallery.md": set[str](),
     "glossary.md": set[str](),
     "method.md": {"yaml"},
     "models.md": {"yaml"},
+    "overview.md": {"yaml", "console", "python"},
     "prompts.md": {"yaml", "json", "python"},
     "python.md": {"python"},
     "repository.md": {"sh", "python", "toml", "yaml"},
     "scale.md": {"sh"},
     "tutorial.md": {"yaml", "console", "python"},
+    **{guide.name: {"sh", "csv", "yaml"} for guide in GUIDES},
 }
 
 
@@ -101,10 +106,9 @@ def small_tiny(folder: Path, name: str, part: dict[str, Any], prompts: int) -> P
     return file
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
-def test_targets_of_make_are_there(document: str) -> None:
+def test_targets_of_make_are_there() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    commands = list(shell(ROOT / document))
+    commands = list(shell(ROOT / "CONTRIBUTING.md"))
     assert commands
     for program, *arguments in commands:
         assert program == "make"
@@ -112,16 +116,46 @@ def test_targets_of_make_are_there(document: str) -> None:
 
 
 @pytest.mark.nightly
-def test_the_python_of_the_readme(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_the_commands_of_a_guide(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder with the shipped hypotheses, after the files that the guide shows are written there."""
+    shutil.copytree(ROOT / "hypotheses", tmp_path / "hypotheses")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIRCUITSPEC_CACHE", str(tmp_path / "cache"))
+    for block in blocks(guide):
+        if block.file:
+            Path(block.file).write_text(block.text, encoding="utf-8")
+    commands = list(shell(guide))
+    assert commands
+    for command in commands:
+        done = CliRunner().invoke(main, command[1:], catch_exceptions=False)
+        assert done.exit_code in ((0, 1, 4) if command[1] == "verify" else (0,)), (
+            f"{shlex.join(command)}\n{done.output}"
+        )
+
+
+@pytest.mark.nightly
+def test_the_first_commands_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install, *commands = shell(ROOT / "README.md")
+    assert install == ["pip", "install", "-c", "constraints.txt", "."]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIRCUITSPEC_CACHE", str(tmp_path / "cache"))
+    assert [command[1] for command in commands] == ["init", "verify"]
+    for command in commands:
+        called(command)
+
+
+@pytest.mark.nightly
+def test_the_python_of_the_overview(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
-    found = [block.text for block in blocks(ROOT / "README.md") if block.language == "python"]
+    found = [block.text for block in blocks(DOCS / "overview.md") if block.language == "python"]
     assert found
     for text in found:
-        exec(compile(text, "README.md", "exec"), {})
+        exec(compile(text, "overview.md", "exec"), {})
     assert re.findall(r"^SUPPORTED (\w+) (-?\d\.\d\d) $", capsys.readouterr().out, re.MULTILINE) == [
         ("sufficient", "1.01"),
         ("necessary", "-0.05"),
-    ]  # as the README's report has them
+    ]  # as the report there has them
 
 
 def test_what_a_file_sets_of_its_model_can_be_written() -> None:

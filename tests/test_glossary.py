@@ -21,7 +21,7 @@ from tests.repository.support import Quiet
 ROOT = Path(__file__).parents[1]
 HYPOTHESES = ROOT / "hypotheses"
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
-LINKS = ["README.md", "ARCHITECTURE.md", "docs/method.md", "docs/tutorial.md"]
+LINKS = ["README.md", "docs/overview.md", "ARCHITECTURE.md", "docs/method.md", "docs/tutorial.md"]
 
 TERMS = set(re.findall(r"\*\*([^*]+)\*\*", GLOSSARY))
 BEFORE = set(re.findall(r"^\| ([^|]+?) \|", GLOSSARY.partition("|---|---|")[2], re.MULTILINE))  # now other words
@@ -56,8 +56,8 @@ def without_names(cell: str, hypothesis: Hypothesis) -> str:
 
 @pytest.fixture(scope="module")
 def reports() -> list[tuple[Hypothesis, str]]:
-    """The report that the README shows, and those of two toys: all kinds of tables that shipped files give."""
-    (shown,) = (b for b in blocks(ROOT / "README.md") if b.language == "console")
+    """The report that the overview shows, and those of two toys: all kinds of tables that shipped files give."""
+    (shown,) = (b for b in blocks(ROOT / "docs" / "overview.md") if b.language == "console")
     ((_, lines),) = commands(shown)
     found = [(load_hypothesis(HYPOTHESES / "ioi-tiny.circuit.yaml").hypothesis, "\n".join(lines))]
     for toy in ("backup", "mediation", "and-variables"):

@@ -1,4 +1,4 @@
-"""The README shows a real file and the real output it gives."""
+"""The README and the overview show real files, and the real output they give."""
 
 from __future__ import annotations
 
@@ -11,25 +11,47 @@ from circuitspec.hypothesis_file.load_file import load_hypothesis, parse_hypothe
 from circuitspec.hypothesis_file.starter_file import starter_text
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.text.text_report import render_text
+from tests.documents import unlike
 from tests.test_verification import HYPOTHESES, TINY, Quiet
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OVERVIEW = (ROOT / "docs" / "overview.md").read_text(encoding="utf-8")
+FLAGSHIP = HYPOTHESES / "who-has-what.circuit.yaml"
 
 
-def block(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def block(language: str, text: str = OVERVIEW) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)
     assert found is not None
     return found[1]
 
 
-def test_the_file_shown_is_the_file_shipped_but_for_its_word_lists() -> None:
-    shown = parse_hypothesis(block("yaml"), str(TINY)).hypothesis.model_dump()
-    shipped = load_hypothesis(TINY).hypothesis.model_dump()
+@pytest.mark.parametrize(("text", "shipped_file"), [(OVERVIEW, TINY), (README, FLAGSHIP)], ids=["overview", "readme"])
+def test_the_file_shown_is_the_file_shipped_but_for_its_word_lists(text: str, shipped_file: Path) -> None:
+    shown = parse_hypothesis(block("yaml", text), str(shipped_file)).hypothesis.model_dump()
+    shipped = load_hypothesis(shipped_file).hypothesis.model_dump()
     lists = shown["task"].pop("lists"), shipped["task"].pop("lists")
+    for one in (shown, shipped):
+        one.pop("description")
     assert shown == shipped
     for name, words in lists[0].items():
         assert set(words) <= set(lists[1][name])
+
+
+@pytest.mark.nightly
+def test_the_output_of_the_readme_is_in_the_output_given() -> None:
+    command, *shown = block("console", README).rstrip().splitlines()
+    assert command == "$ circuitspec verify hypotheses/who-has-what.circuit.yaml"
+    given = render_text(verify(load_hypothesis(FLAGSHIP), VerifyOptions(), Quiet()).verification)
+    assert unlike(shown, given) == ""
+
+
+def test_the_readme_is_one_page_and_has_the_words_that_are_searched_for() -> None:
+    assert len(README.splitlines()) < 120
+    words = "faithfulness, completeness, minimality, activation patching, path patching, causal scrubbing, DAS, IIA"
+    text = " ".join(README.split())
+    for word in [*words.split(", "), "knockout", "self-repair", "TransformerLens", "auto-circuit", "circuit-tracer"]:
+        assert word in text, word
 
 
 def test_the_output_shown_is_the_output_given() -> None:
