@@ -61,6 +61,7 @@ from circuitspec.engine.cache.stored_runner import StorePlace
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges, refused_means
 from circuitspec.engine.metrics.answer_shares import answer_shares
+from circuitspec.engine.metrics.first_prompts import shown_first
 from circuitspec.engine.metrics.site_values import site_values
 from circuitspec.engine.records import PromptValues, Records, single_runs
 from circuitspec.engine.runner import Runner
@@ -110,7 +111,6 @@ from circuitspec.pipelines.session import (
     from_memory,
     opened,
 )
-from circuitspec.pipelines.whole_model.first_prompts import shown_first
 from circuitspec.prompts.own_metrics import OwnMetric
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask, prompts_digest
 from circuitspec.prompts.reference_prompts import ReferencePrompts

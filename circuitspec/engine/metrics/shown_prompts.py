@@ -54,7 +54,7 @@ class ShownPrompt:
 
 @dataclass(frozen=True)
 class HeadAttention:
-    """What a head attends to from the token at a position, on the first prompt: a weight for each token, summing to 1."""
+    """What a head attends to from the token at a position, on the first prompt: a weight a token, summing to 1."""
 
     head: str
     position: str
@@ -76,7 +76,8 @@ def shown_prompts(
 ) -> ShownPrompts:
     """The first prompts in these variants, each run by itself; attention of `heads` from a position on the first.
 
-    `positions` are marked; a head without one attends from the last token. These runs are of single prompts, and not counted among the forwards over all prompts.
+    `positions` are marked; a head without one attends from the last token. These runs are of single prompts, and not
+    counted among the forwards over all prompts.
     """
     task = runner.task
     shown = tuple(_shown(runner, number, variants, positions) for number in range(min(PROMPTS, task.n)))
