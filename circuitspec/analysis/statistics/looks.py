@@ -11,8 +11,8 @@ import math
 from itertools import pairwise
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from circuitspec.analysis.statistics.stats import LEVEL, freedom_of
 
@@ -33,7 +33,7 @@ def ends_at_look(
     means, errors = values.mean(-1), values.std(-1, ddof=1) / math.sqrt(n)
     tail = (1 - level) / 2 / looks
     half = np.array(
-        [stats.t.isf(tail, freedom_of(one)) if error else 0.0 for one, error in zip(values, errors, strict=True)]
+        [scipy.stats.t.isf(tail, freedom_of(one)) if error else 0.0 for one, error in zip(values, errors, strict=True)]
     )
     return means - half * errors, means + half * errors
 

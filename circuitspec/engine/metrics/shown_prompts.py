@@ -80,7 +80,9 @@ def shown_prompts(
     counted among the forwards over all prompts.
     """
     task = runner.task
-    shown = tuple(_shown(runner, number, variants, positions) for number in range(min(PROMPTS, task.n)))
+    count = min(PROMPTS, task.n)
+    runner.expect(count * len(variants))
+    shown = tuple(_shown(runner, number, variants, positions) for number in range(count))
     attention, note = _attention(runner, tuple(dict.fromkeys(heads)))
     return ShownPrompts(shown, attention, note)
 
