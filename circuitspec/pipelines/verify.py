@@ -59,6 +59,7 @@ from circuitspec.engine.cache.stored_runner import StorePlace
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges, refused_means
 from circuitspec.engine.metrics.answer_shares import answer_shares
+from circuitspec.engine.metrics.first_prompts import shown_first
 from circuitspec.engine.metrics.site_values import site_values
 from circuitspec.engine.records import PromptValues, Records, RunsExperiments, single_runs
 from circuitspec.engine.runner import Runner
@@ -90,7 +91,6 @@ from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
 from circuitspec.pipelines.abstraction.scrub_follow_up import FollowedUp, scrubbed_apart
-from circuitspec.pipelines.first_prompts import shown_first
 from circuitspec.pipelines.preparation import Prepared, prepare, prompts_of, with_dictionaries
 from circuitspec.pipelines.sequential import (
     Sequential,

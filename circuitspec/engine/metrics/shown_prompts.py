@@ -54,7 +54,7 @@ class ShownPrompt:
 
 @dataclass(frozen=True)
 class HeadAttention:
-    """What a head attends to from the token at a position, on the first prompt: a weight for each token, summing to 1."""
+    """What a head attends to from the token at a position, on the first prompt: a weight a token, summing to 1."""
 
     head: str
     position: str
@@ -76,7 +76,8 @@ def shown_prompts(
 ) -> ShownPrompts:
     """The first prompts in these variants, each run by itself; attention of `heads` from a position on the first.
 
-    `positions` are marked; a head without one attends from the last token. These runs are of single prompts, and not counted among the forwards over all prompts.
+    `positions` are marked; a head without one attends from the last token. These runs are of single prompts, and not
+    counted among the forwards over all prompts.
     """
     task = runner.task
     shown = tuple(_shown(runner, number, variants, positions) for number in range(min(PROMPTS, task.n)))
@@ -124,7 +125,8 @@ def _attention(runner: Forward, heads: Sequence[tuple[Head, str]]) -> tuple[tupl
     if length > _TOKENS:
         return (), f"Attention is shown of prompts of up to {_TOKENS} tokens; the first has {length}."
     asked = [(head, at or LAST) for head, at in heads[:_HEADS]]
-    forward = runner.on(_with_every_token(alone, length))
+    alone = _with_every_token(alone, length)
+    forward = runner.on(alone)
     metrics = {
         (head, at, token): Attention(head, at, _role(token))
         for head, at in asked
@@ -138,9 +140,7 @@ def _attention(runner: Forward, heads: Sequence[tuple[Head, str]]) -> tuple[tupl
     weights = {key: float(found[str(metric)][0]) for key, metric in metrics.items()}
     more = f" The first {_HEADS} of {len(heads)} heads at positions." if len(heads) > _HEADS else ""
     shown = tuple(
-        HeadAttention(
-            format_name(head), at, tuple(weights.get((head, at, token), 0.0) for token in range(length))
-        )
+        HeadAttention(format_name(head), at, tuple(weights.get((head, at, token), 0.0) for token in range(length)))
         for head, at in asked
     )
     return shown, more.strip()
@@ -148,7 +148,9 @@ def _attention(runner: Forward, heads: Sequence[tuple[Head, str]]) -> tuple[tupl
 
 def _with_every_token(task: TokenizedTask, length: int) -> TokenizedTask:
     """The task with a position for each token of its only clean prompt."""
-    return replace(task, roles={**task.roles, LAST: (length - 1,), **{_role(token): (token,) for token in range(length)}})
+    return replace(
+        task, roles={**task.roles, LAST: (length - 1,), **{_role(token): (token,) for token in range(length)}}
+    )
 
 
 def _role(token: int) -> str:
