@@ -114,6 +114,38 @@ class CircuitView:
 
 
 @dataclass(frozen=True)
+class TokenView:
+    """A token of a prompt, the positions that are at it (none if empty), and whether it is unlike the clean one's."""
+
+    text: str
+    positions: str = ""
+    changed: bool = False
+
+
+@dataclass(frozen=True)
+class SideView:
+    """A prompt in one variant.
+
+    `top` are the likeliest next tokens: text, probability, and `right`, `wrong` or empty.
+    """
+
+    name: str
+    tokens: tuple[TokenView, ...]
+    top: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class PromptExample:
+    """One of the first prompts: clean and, where there is one, corrupt."""
+
+    title: str
+    template: str
+    answers: str
+    wrong: str
+    sides: tuple[SideView, ...]
+
+
+@dataclass(frozen=True)
 class ClaimView:
     """One claim on the page: what it says, what was found, and how."""
 
@@ -164,6 +196,10 @@ class Page:
     file: str
     lines: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]
+    headline: str = ""  # which parts of the circuit matter most
+    examples: tuple[PromptExample, ...] = ()
+    attention: tuple[Chart, ...] = ()
+    attention_note: str = ""
 
     @property
     def title(self) -> str:

@@ -127,7 +127,8 @@ def _attention(runner: Forward, heads: Sequence[tuple[Head, str]]) -> tuple[tupl
     if length > _TOKENS:
         return (), f"Attention is shown of prompts of up to {_TOKENS} tokens; the first has {length}."
     asked = [(head, at or LAST) for head, at in heads[:_HEADS]]
-    forward = runner.on(_with_every_token(alone, length))
+    alone = _with_every_token(alone, length)
+    forward = runner.on(alone)
     metrics = {
         (head, at, token): Attention(head, at, _role(token))
         for head, at in asked

@@ -9,6 +9,7 @@ from circuitspec.exploration.exploration_findings import ExplorationFindings
 from circuitspec.exploration.output.exploration_figures import pictures
 from circuitspec.exploration.output.exploration_text import render_exploration
 from circuitspec.exploration.output.exploration_warnings import exploration_warnings
+from circuitspec.exploration.output.findings_tables import findings_tables, headline
 from circuitspec.reports.html.html_exploration import Gallery, render_gallery
 from circuitspec.reports.views import Remark
 
@@ -32,5 +33,7 @@ def exploration_html(found: ExplorationFindings, command: str) -> str:
             ("cost", f"{found.forwards:.0f} forwards over all prompts, {found.seconds:.1f} s"),
             ("versions", ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES)),
         ),
+        headline=headline(found),
+        tables=findings_tables(found),
     )
     return render_gallery(gallery)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FONT = 9.0  # points
 WIDTH = 360.0  # points: a phone's width at 1 px a point
+FULL = 730.0  # points: the width of a page
 TITLE: Mapping[str, Any] = {"fontsize": 10.5, "fontweight": "bold"}
 _SMALL = 8.0
 _POINTS = 72.0  # an inch

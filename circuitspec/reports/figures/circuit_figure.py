@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitspec.analysis.statistics.wording import number, plural
 from circuitspec.reports.figures import palette
-from circuitspec.reports.figures.canvas import TITLE, WIDTH, draw, heading
+from circuitspec.reports.figures.canvas import FULL, TITLE, WIDTH, draw, heading
 from circuitspec.reports.figures.layout import (
     BOX_HEIGHT,
     CHARACTER,
@@ -56,13 +56,14 @@ def circuit_graph(
     """
     if not nodes:
         raise ValueError("a circuit without nodes cannot be drawn")
-    layout = lay_out(nodes, columns, joined=bool(edges))
+    labels = [node.row_label for node in nodes]
+    beside = max(map(len, labels)) * CHARACTER + 2 * _MARGIN
+    layout = lay_out(nodes, columns, joined=bool(edges), room=FULL - beside - _MARGIN)
     for edge in edges:
         if edge.sender not in layout.boxes or edge.receiver not in layout.boxes:
             raise ValueError(f"{edge.sender} -> {edge.receiver}: one of them is no node")
         if layout.boxes[edge.sender].y >= layout.boxes[edge.receiver].y:
             raise ValueError(f"{edge.sender} -> {edge.receiver} does not lead upward")
-    beside = max((len(label) for label in layout.rows), default=0) * CHARACTER + 2 * _MARGIN
     handles = _legend(nodes, edges)
     width = max(WIDTH, beside + layout.width + _MARGIN)
     per_row = max(1, math.floor(width / (_SHORT * CHARACTER + 28)))
@@ -83,7 +84,7 @@ def circuit_graph(
             _edge(axes, layout.route(edge, lanes[nth]), edge, _largest(edges), f"edge{nth}")
             tips[f"edge{nth}"] = _told(layout, edge)
         for nth, box in enumerate(layout.boxes.values()):
-            _box(axes, box, _tint(nodes, box.node.group), f"node{nth}")
+            _box(axes, box, _shade(nodes, box.node), f"node{nth}")
             tips[f"node{nth}"] = _named(box.node)
         if handles:
             figure.legend(
@@ -153,7 +154,7 @@ def _box(axes: Axes, box: Box, tint: str, gid: str) -> None:
     axes.text(
         box.x,
         box.y,
-        visible(box.node.label),
+        visible(box.node.text),
         ha="center",
         va="center_baseline",
         fontsize=8,
@@ -187,7 +188,18 @@ def _short(group: str) -> str:
 
 
 def _groups(nodes: Sequence[DrawnNode]) -> list[str]:
-    return list(dict.fromkeys(node.group for node in nodes if node.group))
+    """The groups, the one with the strongest node first where nodes were measured: it is sure of a colour."""
+    strongest = sorted(nodes, key=lambda node: -abs(node.size or 0.0))
+    return list(dict.fromkeys(node.group for node in strongest if node.group))
+
+
+def _shade(nodes: Sequence[DrawnNode], node: DrawnNode) -> str:
+    """Its group's colour, the deeper the more it does by itself; as light as all where that was not measured."""
+    tint = _tint(nodes, node.group)
+    if node.size is None or not node.group:
+        return tint
+    largest = max(abs(one.size) for one in nodes if one.size is not None) or 1.0
+    return palette.shaded(tint, abs(node.size) / largest)
 
 
 def _tint(nodes: Sequence[DrawnNode], group: str) -> str:
@@ -202,7 +214,9 @@ def _largest(edges: Sequence[DrawnEdge]) -> float:
 def _named(node: DrawnNode) -> str:
     at = f" at {node.column}" if node.column else ""
     kind = f", {node.effect}" if node.effect in ("negative", "backup") else ""
-    return f"{node.label}{at}" + (f" ({node.group}{kind})" if node.group else "")
+    return (
+        f"{node.label}{at}" + (f" ({node.group}{kind})" if node.group else "") + (f": {node.told}" if node.told else "")
+    )
 
 
 def _told(layout: GraphLayout, edge: DrawnEdge) -> str:
@@ -225,6 +239,10 @@ def _alt(nodes: Sequence[DrawnNode], edges: Sequence[DrawnEdge], layout: GraphLa
     said = f"Graph of {plural(len(components), 'component')}, layers upward, "
     said += f"{plural(len(layout.columns), 'position')} across, and {plural(len(edges), 'edge')}."
     said += f" Groups: {'; '.join(groups)}." if groups else ""
+    sized = [node for node in nodes if node.size is not None]
+    if sized:
+        most = max(sized, key=lambda node: abs(node.size or 0.0))
+        said += f" {_placed(most, layout)} does most by itself, {number(most.size)}."
     against = sum(edge.negative for edge in edges)
     said += f" {plural(against, 'edge')} of these {'is' if against == 1 else 'are'} negative." if against else ""
     measured = [edge for edge in edges if edge.effect is not None]

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from circuitspec.analysis.statistics.wording import number
 from circuitspec.reports.figures import palette
-from circuitspec.reports.figures.canvas import draw, heading, put_title, wrapped
+from circuitspec.reports.figures.canvas import WIDTH, draw, heading, put_title, wrapped
 from circuitspec.reports.figures.picture import Picture
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ _DRAWN = 1500  # cells, at most, that are drawn one by one; more are an embedded
 _LABELS = 24  # rows or columns, at most, that are all named
 _ACROSS = 44  # characters that fit below all columns
 _COLOURS = "RdBu"  # red to blue over white: told apart in all common kinds of colour blindness
+_CELLS_ACROSS = 13  # cells that have room for their numbers side by side, in a picture of the usual width
+_ROUNDED = 0.005  # what is less is 0.00, which is not written: the colour says it
 _DARK = 0.179  # the relative luminance below which light writing is read more easily than dark
 
 
@@ -35,14 +37,15 @@ def heatmap(
     row_axis: str,
     column_axis: str,
     quantity: str,
+    width: float = WIDTH,
 ) -> Picture:
     """`values` [row, column] as colours around zero, the first row at the bottom (layers go upward).
 
     Blue is positive. What was not measured (NaN) is hatched. `quantity` names the number and its unit. A small map has
-    its numbers written in. Raises ValueError where the labels do not fit the values.
+    its numbers written in, but for those that round to 0. Raises ValueError where the labels do not fit the values.
     """
     told = {"title": title, "row_axis": row_axis, "column_axis": column_axis, "quantity": quantity}
-    return heatmaps({"": values}, rows=rows, columns=columns, **told)
+    return heatmaps({"": values}, rows=rows, columns=columns, width=width, **told)
 
 
 def heatmaps(
@@ -54,6 +57,7 @@ def heatmaps(
     row_axis: str,
     column_axis: str,
     quantity: str,
+    width: float = WIDTH,
 ) -> Picture:
     """Several heatmaps of the same rows and columns, by their titles, one below the other and in the same colours."""
     found = {name: _finite(values, rows, columns) for name, values in panels.items()}
@@ -65,13 +69,13 @@ def heatmaps(
         every = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (name, values) in zip(every, found.items(), strict=True):
             shown = _panel(axes, values, limit)
-            _name(axes, rows, columns)
+            _name(axes, rows, columns, width / WIDTH)
             axes.set_ylabel(row_axis)
             axes.spines[:].set_visible(False)
             axes.tick_params(length=0)
             if name:
                 axes.set_title(heading(name), color=palette.MUTED)
-            if values.size <= _WRITTEN and len(columns) <= 13:
+            if values.size <= _WRITTEN * width / WIDTH and len(columns) <= _CELLS_ACROSS * width / WIDTH:
                 _write(axes, values, shown)
         every[-1].set_xlabel(column_axis)
         bar = figure.colorbar(shown, ax=list(every), location="bottom", pad=0.02, aspect=45)
@@ -82,7 +86,7 @@ def heatmaps(
     height += 14 * sum(heading(name).count("\n") + 1 for name in found if name)
     said = [_alt(values, rows, columns, row_axis, column_axis, name or quantity) for name, values in found.items()]
     alt = " ".join(said) if len(said) == 1 else f"{quantity}. {' '.join(one.rstrip('.') + '.' for one in said)}"
-    return draw(height, on, title=title, alt=alt)
+    return draw(height, on, title=title, alt=alt, width=width)
 
 
 def _finite(values: ArrayLike, rows: Sequence[str], columns: Sequence[str]) -> NDArray[np.float64]:
@@ -112,19 +116,20 @@ def _panel(axes: Axes, found: NDArray[np.float64], limit: float) -> ScalarMappab
     )
 
 
-def _name(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """All rows and columns by name, or as many as fit."""
-    for labels, ticks in ((rows, axes.set_yticks), (columns, axes.set_xticks)):
-        step = -(-len(labels) // _LABELS)
+def _name(axes: Axes, rows: Sequence[str], columns: Sequence[str], wide: float) -> None:
+    """All rows and columns by name, or as many as fit in a picture of so many times the usual width."""
+    for labels, ticks, most in ((rows, axes.set_yticks, _LABELS), (columns, axes.set_xticks, int(_LABELS * wide))):
+        step = -(-len(labels) // most)
         chosen = range(0, len(labels), step)
-        ticks([place + 0.5 for place in chosen], wrapped([labels[place] for place in chosen], 10, 1))
-    if sum(len(label.get_text()) for label in axes.get_xticklabels()) > _ACROSS:
+        ticks([place + 0.5 for place in chosen], wrapped([labels[place] for place in chosen], int(10 * wide), 1))
+    texts = [len(label.get_text()) for label in axes.get_xticklabels()]
+    if (sum(texts) if wide == 1 else len(texts) * max(texts)) > _ACROSS * wide:
         axes.tick_params(axis="x", labelrotation=90)
 
 
 def _write(axes: Axes, found: NDArray[np.float64], shown: ScalarMappable) -> None:
     for (row, column), value in np.ndenumerate(found):
-        if np.isfinite(value):
+        if np.isfinite(value) and abs(value) >= _ROUNDED:
             dark = _luminance(np.asarray(shown.to_rgba(np.asarray(value)))) < _DARK
             axes.text(
                 column + 0.5,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from circuitspec.analysis.statistics.wording import number
 
 CHARACTER, PADDING = 5.1, 9.0  # points: a character of a label, what a box has beside it
 BOX_HEIGHT = 17.0
@@ -13,6 +15,7 @@ _ROW, _ROW_OF_MANY, _ROW_ALONE = 56.0, 42.0, 26.0  # from row to row: up to so m
 _FEW_ROWS = 8
 _DEEP, _STAGGERED = 5, (-0.9, 0.0, 0.9)  # a column of so many rows is staggered, by so many widths of a box
 GAP, COLUMN_GAP = 11.0, 20.0
+_FARTHEST = 2.6  # times that boxes are drawn apart to fill the width, at most
 _CLEARANCE = 4.0  # between an edge and a box that it passes
 _USED = 0.8  # of a box's width, by its edges
 _GAP_USED = 16.0  # points into a gap, at most, by edges side by side
@@ -33,6 +36,13 @@ class DrawnNode:
     column: str
     group: str = ""
     effect: Effect = ""
+    size: float | None = None  # what it does by itself; None where that was not measured
+    told: str = ""  # more about it, for those who point at it
+
+    @property
+    def text(self) -> str:
+        """What is written in its box: its name and, where it was measured, what it does by itself."""
+        return self.label if self.size is None else f"{self.label}  {number(self.size)}"
 
 
 @dataclass(frozen=True)
@@ -134,11 +144,14 @@ def _along(start: Place, end: Place) -> list[Place]:
     return places
 
 
-def lay_out(nodes: Sequence[DrawnNode], columns: Sequence[str], *, joined: bool = True) -> GraphLayout:
+def lay_out(
+    nodes: Sequence[DrawnNode], columns: Sequence[str], *, joined: bool = True, room: float = 0.0
+) -> GraphLayout:
     """A place for every node: rows by their order, columns side by side in the order given, none overlapping.
 
-    Nodes without a column stand in the middle of all. Rows lie closer where no edges are to be seen (not `joined`);
-    single nodes one above the other are staggered where there are, so that edges pass between them.
+    All is drawn apart until it is as wide as the `room` that there is, if that is not too far (points). Nodes without
+    a column stand in the middle of all. Rows lie closer where no edges are to be seen (not `joined`); single nodes one
+    above the other are staggered where there are, so that edges pass between them.
     """
     ordered = sorted({node.row for node in nodes})
     step = _ROW_ALONE if not joined else _ROW if len(ordered) <= _FEW_ROWS else _ROW_OF_MANY
@@ -146,7 +159,7 @@ def lay_out(nodes: Sequence[DrawnNode], columns: Sequence[str], *, joined: bool 
     cells: dict[tuple[str, int], list[DrawnNode]] = {}
     for node in nodes:
         cells.setdefault((node.column, node.row), []).append(node)
-    width = max((len(node.label) for node in nodes), default=0) * CHARACTER + PADDING
+    width = max((len(node.text) for node in nodes), default=0) * CHARACTER + PADDING
     depths = Counter(column for column, _ in cells)
     deep = {column for column in columns if joined and depths[column] >= _DEEP}
     middles, left = {}, 0.0
@@ -168,6 +181,10 @@ def lay_out(nodes: Sequence[DrawnNode], columns: Sequence[str], *, joined: bool 
         for place, node in enumerate(cell):
             boxes[node.key] = Box(node, first + place * (width + GAP), heights[row], width)
     labels = {node.row_label: heights[node.row] for node in nodes if node.row_label}
+    apart = min(max(room / total, 1.0), _FARTHEST) if total else 1.0
+    boxes = {key: replace(box, x=box.x * apart) for key, box in boxes.items()}
+    middles = {column: x * apart for column, x in middles.items()}
+    total *= apart
     return GraphLayout(boxes, labels, middles, total, step * (len(ordered) - 1) + BOX_HEIGHT + 2 * PADDING)
 
 

@@ -40,3 +40,10 @@ THEMED: Mapping[str, str] = MappingProxyType(
     }
 )
 """Colours that a page may set otherwise (on a dark background), by the CSS variable that it does it with."""
+
+
+def shaded(tint: str, share: float) -> str:
+    """A tint between nearly white (`share` 0) and its deeper self (1), to be written on in `ON_TINT` throughout."""
+    channels = [int(tint[place : place + 2], 16) for place in (1, 3, 5)]
+    found = [round(252 + (channel * channel / 255 - 252) * share) for channel in channels]
+    return "#" + "".join(f"{min(255, channel):02x}" for channel in found)

@@ -33,7 +33,7 @@ class Dots:
 
 @dataclass(frozen=True)
 class NamedPoint:
-    """A point with its name beside it, and a ring around it."""
+    """A point with a ring around it, and its name in the legend."""
 
     name: str
     place: Place
@@ -81,7 +81,7 @@ def scatter(
         axes.set_ylabel(upward)
         figure.legend(loc="outside lower left", ncols=2)
 
-    return draw(_HEIGHT + _ROW * (len(dots) + 1) / 2, on, title=title, alt=alt)
+    return draw(_HEIGHT + _ROW * (len(dots) + len(named) + 1) / 2, on, title=title, alt=alt)
 
 
 def _diagonal(axes: Axes, places: Sequence[Place], label: str) -> None:
@@ -91,21 +91,9 @@ def _diagonal(axes: Axes, places: Sequence[Place], label: str) -> None:
 
 
 def _names(axes: Axes, named: Sequence[NamedPoint]) -> None:
+    """Rings, with their names in the legend: beside a point they would lie on others."""
     for one in named:
         text = visible(one.name)
         text = text if len(text) <= _NAME else text[: _NAME - 3] + "..."
-        axes.plot(
-            *([end] for end in one.place), ls="", marker="o", ms=10, mfc="none", mec=palette.INK, mew=1.2, zorder=4
-        )
-        low, high = axes.get_xlim()
-        left = one.place[0] < (low + high) / 2
-        axes.annotate(
-            text,
-            one.place,
-            xytext=(8 if left else -8, -3),
-            textcoords="offset points",
-            ha="left" if left else "right",
-            va="top",
-            fontsize=8,
-            zorder=5,
-        )
+        x, y = one.place
+        axes.plot([x], [y], ls="", marker="o", ms=10, mfc="none", mec=palette.INK, mew=1.2, zorder=4, label=text)

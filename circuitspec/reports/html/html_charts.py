@@ -152,10 +152,17 @@ def _scores(found: Verification, pair: _Pair, grouping: Grouping) -> tuple[Group
 
 
 def _names(grouping: Grouping) -> list[str]:
-    """Templates by number, for their texts are long; other groups by their labels."""
-    if grouping.name != "template":
-        return list(grouping.labels)
-    return [f"template {place + 1}" for place in range(len(grouping.labels))]
+    """Groups by their labels, templates as the file has them; by number where there is none or they are alike."""
+    labels = list(grouping.labels)
+    if grouping.name != "template" or (all(labels) and len({*labels}) == len(labels)):
+        return labels
+    return [f"template {place + 1}" for place in range(len(labels))]
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Names with their numbers in front where their beginnings, which a chart has room for, are alike."""
+    alike = len({name[:_CHARACTERS] for name in names}) < len(names)
+    return [f"{place}. {name}" for place, name in enumerate(names, 1)] if alike else names
 
 
 _Scored = tuple[Grouping, list[tuple[_Pair, tuple[GroupScore, ...]]]]
@@ -168,7 +175,7 @@ def _by_group(found: Verification, scored: Sequence[_Scored]) -> Chart:
             _, claim = pair
             points.setdefault(_series_name(found, pair), []).extend(
                 IntervalPoint(name, score.recovered, claim.at_least, claim.at_most)
-                for name, score in zip(_names(grouping), scores, strict=True)
+                for name, score in zip(_told_apart(_names(grouping)), scores, strict=True)
             )
     what = " and ".join(grouping.name for grouping, _ in scored)
     series = [IntervalSeries(name, tuple(own)) for name, own in points.items()]

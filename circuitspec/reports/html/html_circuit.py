@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from types import MappingProxyType
 
 from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS
 from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.statistics.estimate import Estimate
+from circuitspec.analysis.statistics.wording import number
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.experiments.follow_ups.reach import Reading, arrives
 from circuitspec.graph.circuit_graph import CircuitGraph
@@ -28,6 +30,7 @@ from circuitspec.reports.views import CircuitView, Table
 
 _MOST_NODES, _MOST_EDGES = 300, 400  # more are not told apart
 _EVERYWHERE = "every position"
+_AND = ", "  # between the positions of a box
 _LOGITS = "logits"
 
 
@@ -41,7 +44,7 @@ def circuit_view(
     """
     if found.graph is None:
         return None
-    return graph_view(found.graph, order, _measured(found, found.graph, source), task)
+    return graph_view(found.graph, order, _measured(found, found.graph, source), task, _drops(found))
 
 
 def graph_view(
@@ -49,11 +52,15 @@ def graph_view(
     order: Mapping[str, float],
     measured: Iterable[tuple[DeclaredPath, Estimate]] = (),
     task: TokenizedTask | None = None,
+    drops: Mapping[str, float] = MappingProxyType({}),
 ) -> CircuitView | None:
-    """The circuit as declared, with the effects of paths where they were `measured`; None where nothing is declared."""
+    """The circuit as declared, with the effects of paths where they were `measured`; None where nothing is declared.
+
+    A component is one box, in the column of all its positions; `drops` are what components do by themselves.
+    """
     if not (graph.members or graph.paths):
         return None
-    drawing = _drawing(graph, measured, task)
+    drawing = one_box_each(_drawing(graph, measured, task), order, drops)
     nodes, edges = drawing.nodes, drawing.edges
     columns = ("group", "effect", "components, and where they act")
     groups = Table("Groups of the circuit", columns, tuple(_groups(graph)), prose=(2,))
@@ -61,14 +68,17 @@ def graph_view(
         return CircuitView(None, f"The circuit has {len(nodes)} components and positions, too many to draw.", groups)
     shown = sorted(edges, key=lambda edge: -abs(edge.effect or 0.0))[:_MOST_EDGES]
     across = sorted(
-        dict.fromkeys(node.column for node in nodes if node.column), key=lambda name: _place(name, nodes, order)
+        dict.fromkeys(node.column for node in nodes if node.column),
+        key=lambda name: [_place(one, nodes, order) for one in name.split(_AND)],
     )
     picture = circuit_graph(nodes, shown, columns=across, title="The circuit as declared")
-    return CircuitView(picture, _note(edges, shown, large=len(graph.circuit) > COMPONENTS), groups)
+    sized = any(node.size is not None for node in nodes)
+    return CircuitView(picture, _note(edges, shown, large=len(graph.circuit) > COMPONENTS, sized=sized), groups)
 
 
-def _note(edges: Sequence[DrawnEdge], shown: Sequence[DrawnEdge], *, large: bool) -> str:
+def _note(edges: Sequence[DrawnEdge], shown: Sequence[DrawnEdge], *, large: bool, sized: bool = False) -> str:
     said = "Layers upward, positions across"
+    said += "; in a box, and the deeper its colour: what is lost when it is ablated alone" if sized else ""
     if any(edge.effect is not None for edge in edges):
         said += "; an edge is as wide as the effect of its path by itself, as a share of clean - corrupt"
         said += "" if all(edge.effect is not None for edge in edges) else " (thin where it was not measured)"
@@ -133,6 +143,46 @@ def _drawing(
             effects[ends] = max(effects.get(ends, estimate), estimate, key=lambda one: abs(one.value))
     edges = tuple(_edge(ends, effects.get(ends), nodes[ends[0]].effect) for ends in joined)
     return _Drawing(tuple(_above_its_feeders(nodes, edges)), edges)
+
+
+def one_box_each(drawing: _Drawing, order: Mapping[str, float], drops: Mapping[str, float]) -> _Drawing:
+    """Every component as one node, whatever groups and positions it is in; of edges that coincide the strongest."""
+    together: dict[str, list[DrawnNode]] = {}
+    for node in drawing.nodes:
+        together.setdefault(node.label, []).append(node)
+    nodes = []
+    for label, own in together.items():
+        columns = list(dict.fromkeys(node.column for node in own))
+        columns.sort(key=lambda name: _place(name, drawing.nodes, order))
+        groups = dict.fromkeys(node.group for node in own if node.group)
+        effects = {node.effect for node in own}
+        size = drops.get(label)
+        told = f"{number(size)} is lost when it is ablated alone" if size is not None else ""
+        nodes.append(
+            replace(
+                own[0],
+                key=label,
+                column=_AND.join(columns),
+                group=_AND.join(groups),
+                effect=own[0].effect if len(effects) == 1 else "positive",
+                size=size,
+                told=told,
+            )
+        )
+    of = {node.key: node.label for node in drawing.nodes}
+    strongest: dict[tuple[str, str], DrawnEdge] = {}
+    for edge in drawing.edges:
+        ends = of[edge.sender], of[edge.receiver]
+        known = strongest.get(ends)
+        if known is None or abs(edge.effect or 0.0) > abs(known.effect or 0.0):
+            strongest[ends] = replace(edge, sender=ends[0], receiver=ends[1])
+    return _Drawing(tuple(nodes), tuple(strongest.values()))
+
+
+def _drops(found: Verification) -> Mapping[str, float]:
+    """What is lost when a component is ablated alone, where that was run."""
+    effects = found.effects
+    return {} if effects is None else {one.part.name: one.drop.value for one in effects.components}
 
 
 def _edge(ends: tuple[str, str], effect: Estimate | None, declared: Effect) -> DrawnEdge:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from circuitspec.reports.figures.picture import Picture
 from circuitspec.reports.html.html_report import environment
-from circuitspec.reports.views import Remark
+from circuitspec.reports.views import Remark, Table
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Gallery:
     drafts: tuple[tuple[str, tuple[str, ...]], ...]  # what is drafted, and the lines of the file
     provenance: tuple[tuple[str, str], ...]
     what: str = "exploration"  # or a comparison, which has the same parts
+    headline: str = ""
+    tables: tuple[Table, ...] = ()
 
 
 def render_gallery(gallery: Gallery) -> str:

@@ -52,7 +52,7 @@ def frontier_view(found: Verification) -> tuple[tuple[Chart, ...], tuple[Table, 
         alt=f"Recovered {metric} over components kept, {plural(len(circuits), 'run')}. On the frontier: {said}.",
         line=[(one.size, one.recovered) for one in best],
         line_label="frontier",
-        named=[] if declared is None else [NamedPoint("as declared", (declared.size, declared.recovered))],
+        named=[] if declared is None else [NamedPoint("the circuit as declared", (declared.size, declared.recovered))],
     )
     note = (
         "Every run of this verification that keeps a circuit and ablates the rest, none made for this picture. On the "

@@ -1,7 +1,12 @@
-"""The report as one HTML file that needs nothing else: no script, no network, no fonts."""
+"""The report as one HTML file that needs nothing else: no network, no fonts, and no script to be read.
+
+One script, which sorts tables, comes with it; the page's policy names its digest, so that no other can run.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -23,8 +28,8 @@ def render_html(page: Page) -> str:
 def environment() -> jinja2.Environment:
     """Templates in which every text is escaped, and characters that cannot be seen are written out.
 
-    They may use `css(FILE)`, `text|coded` (what stands between backticks as code) and `picture|drawn(NAME)`, whose ids
-    begin with the name.
+    They may use `css(FILE)`, `script` with the `script_digest` of its element, `text|coded` (what stands between
+    backticks as code) and `picture|drawn(NAME)`, whose ids begin with the name.
     """
     import jinja2
     from markupsafe import Markup, escape
@@ -50,4 +55,7 @@ def environment() -> jinja2.Environment:
     env.filters["coded"] = coded
     env.filters["drawn"] = lambda picture, name: Markup(picture.inline(name))  # escaped by its writer
     env.globals["css"] = lambda name: Markup(read(name))
+    script = read("tables.js")
+    env.globals["script"] = Markup(script)
+    env.globals["script_digest"] = base64.b64encode(hashlib.sha256(f"\n{script}".encode()).digest()).decode()
     return env

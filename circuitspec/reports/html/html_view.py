@@ -17,6 +17,7 @@ from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.html.html_charts import charts
 from circuitspec.reports.html.html_circuit import circuit_view
 from circuitspec.reports.html.html_effects import effects_charts, effects_tables
+from circuitspec.reports.html.html_examples import attention_charts, examples_view, headline
 from circuitspec.reports.many_run_tables import claim_tables
 from circuitspec.reports.reported import Reported, bound_of, choices_of, means_of, search_of, value_of
 from circuitspec.reports.text.additional_tables import beside_charts, beside_tables
@@ -61,6 +62,10 @@ def page_of(reported: Reported) -> Page:
         file=reported.source.file,
         lines=reported.source.lines,
         provenance=tuple(_provenance(reported)),
+        headline=headline(found),
+        examples=examples_view(found),
+        attention=attention_charts(found),
+        attention_note="" if found.shown is None or found.shown.attention else found.shown.note,
     )
 
 
