@@ -106,7 +106,9 @@ class Outcome:
         return np.array([one.by is not None and not one.dropped for one in self.stands])
 
 
-def raced(effect: float, draws: Draws, components: int, prompts: int, seed: int, *, settling: bool) -> Outcome:
+def raced(
+    effect: float, draws: Draws, components: int, prompts: int, seed: int, *, settling: bool, doubted: bool
+) -> Outcome:
     """A race of components that all have this effect, each with a clean and a corrupt score of its own prompts."""
     rng = np.random.default_rng(seed)
     templates = np.arange(prompts) % TEMPLATES
@@ -127,7 +129,7 @@ def raced(effect: float, draws: Draws, components: int, prompts: int, seed: int,
         Allowance(None, lambda: drawn.taken),
         lots=looks_of(templates),
     )
-    racers = [Racer(run, CLEAN, CORRUPT, falls=True) for run in runs]
+    racers = [Racer(run, CLEAN, CORRUPT, falls=True, doubted=doubted) for run in runs]
     found = race(setting, racers, MATERIAL, settling=settling)
     on_all = 4.0 * effects.mean(1) / clean.mean()
     return Outcome([found[one] for one in racers], on_all, drawn.taken / components)
@@ -144,21 +146,32 @@ def main() -> None:
     for name, draws in KINDS.items():
         for effect in (1.0, 1.5, 2.0):
             _row(name, effect, draws, asked, above=True)
+    for effect in (1.0, 1.5, 2.0):
+        rare = "on a tenth of the prompts"
+        _row(f"{rare}, where estimates show them", effect, KINDS[rare], asked, above=True, doubted=True)
     print(
         "\n| effects over prompts | true effect | kept early | over seeds | .. all say less | all say more | forwards |"
     )
     print("|---|---|---|---|---|---|---|")
     for name, draws in KINDS.items():
         for effect in (0.98, 0.5, 0.0):
-            _row(
-                name, effect, draws, asked, lambda one: one.settled, lambda one: (np.abs(one.on_all) >= MATERIAL).mean()
-            )
+            _row(name, effect, draws, asked, above=False)
 
 
-def _row(name: str, effect: float, draws: Draws, asked: argparse.Namespace, *, above: bool) -> None:
+def _row(
+    name: str, effect: float, draws: Draws, asked: argparse.Namespace, *, above: bool, doubted: bool = False
+) -> None:
     spread: Draws = draws if effect else lambda rng, size, templates: draws(rng, size, templates) - 1
     outcomes = [
-        raced(MATERIAL * (effect or 1.0), spread, asked.components, asked.prompts, seed, settling=not above)
+        raced(
+            MATERIAL * (effect or 1.0),
+            spread,
+            asked.components,
+            asked.prompts,
+            seed,
+            settling=not above,
+            doubted=doubted,
+        )
         for seed in range(asked.seeds)
     ]
     early = [one.dropped if above else one.kept for one in outcomes]

@@ -104,6 +104,12 @@ def test_what_does_nothing_is_dropped_early_and_the_rest_is_known_of_all_prompts
     assert runs.asked[run_of(0)] == first
 
 
+def test_what_an_estimate_calls_large_is_not_dropped_at_the_first_look() -> None:
+    runs = planted(nothing=0.0)
+    doubted = Racer(run_of(0), CLEAN, CORRUPT, falls=True, doubted=True)
+    assert race(setting_of(runs), [doubted], 0.05)[doubted].by == 30
+
+
 def test_a_score_that_falls_with_what_is_right_is_raced_as_well() -> None:
     """KL and the like: effects as shares of the whole have the sign that they have for a score turned over."""
     runs = planted(nothing=0.0, large=0.4)

@@ -217,15 +217,21 @@ def _through_attention(setting: ExplorationSetting, base: Variant, source: Sourc
 
 def _patched(setting: ExplorationSetting, effects: Sequence[Effect]) -> list[Effect]:
     """These effects exactly, as far as the allowance goes; on all prompts those that may matter."""
-    corrupt = Experiment(setting.corrupt)
+    corrupt, least = Experiment(setting.corrupt), least_of(setting)
     pairs = [
         (
-            Racer(setting.ablated(e.component, e.where), CLEAN, setting.anchor, falls=True),
-            Racer(setting.denoised(e.component, e.where), corrupt, corrupt),
+            Racer(
+                setting.ablated(e.component, e.where),
+                CLEAN,
+                setting.anchor,
+                falls=True,
+                doubted=abs(e.drop_estimate) >= least,
+            ),
+            Racer(setting.denoised(e.component, e.where), corrupt, corrupt, doubted=abs(e.rise_estimate) >= least),
         )
         for e in effects
     ]
-    stands = race(setting, [racer for pair in pairs for racer in pair], least_of(setting))
+    stands = race(setting, [racer for pair in pairs for racer in pair], least)
     return [
         replace(
             e,

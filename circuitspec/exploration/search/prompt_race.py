@@ -32,6 +32,7 @@ class Racer:
     base: Experiment
     zero: Experiment
     falls: bool = False
+    doubted: bool = False  # an estimate calls it large: it may be so on few prompts, of which none came in at first
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def race(
         left = frozenset(setting.run_some((racer.run for racer in running), among=lot))
         running = [racer for racer in running if racer.run not in left]
         seen = [prompt for one in lots[: number + 1] for prompt in one]
-        small = _small(setting, running, seen, least, len(lots) - 1)
+        trusted = [racer for racer in running if number or len(lots) < 3 or not racer.doubted]
+        small = _small(setting, trusted, seen, least, len(lots) - 1)
         found |= {racer: Standing(_effect(setting, racer, seen), len(seen), dropped=True) for racer in small}
         large = _large(setting, running, seen, least, len(lots) - 1) if settling else frozenset()
         found |= {racer: Standing(_effect(setting, racer, seen), len(seen), dropped=False) for racer in large}
