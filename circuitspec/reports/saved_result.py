@@ -20,7 +20,7 @@ from circuitspec.runtime.files import read_regular
 REPORT = "report.json"  # its name in the folder of --output-dir
 _TABLES = ("experiments", "prompts", "sweep")  # all that a verification may leave beside it
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MAX_BYTES = 200_000_000
 
 VERSION_KEY, _WRITER = "circuitspec_report", "circuitspec"
