@@ -272,5 +272,5 @@ def _row(component: Component, shape: ModelShape) -> tuple[int, str]:
 def _place(column: str, nodes: Sequence[DrawnNode], order: Mapping[str, float]) -> tuple[int, float]:
     if column in order:
         return 1, order[column]
-    names = list(dict.fromkeys(node.column for node in nodes))
+    names = list(dict.fromkeys(one for node in nodes for one in node.column.split(_AND)))
     return (0 if column == _EVERYWHERE else 2), float(names.index(column))
